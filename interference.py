@@ -37,7 +37,7 @@ def circuit(U, b, x, y=None, importance=None):
 # --- 1. What does each weight do? -------------------------------------------------------------------
 
 
-def ablation_changes(U, b, x, chunk=2048):
+def ablation_changes(U, b, x, part=None, chunk=2048):
     """Yield, for each chunk of examples and each target i, all that single ablations can do to it.
 
     Ablating U_ij moves z_i by -U_ij x_j and touches nothing else, so output i moves by
@@ -45,36 +45,40 @@ def ablation_changes(U, b, x, chunk=2048):
         change_bj = relu(z_i - U_ij x_j) - relu(z_i) = max(-U_ij x_j, -z_i) + min(z_i, 0)
 
     (the naive form on the left; the right one takes fewer passes over memory). Examples are skipped
-    if gate i is shut and no single ablation can open it: z_i + max_j(-U_ij x_j) <= 0.
+    if gate i is shut and no single ablation can open it: z_i + max_j(-U_ij x_j) <= 0. To take away
+    only a part of each weight, give `part` (n, n): it stands for U_ij on the right-hand sides.
 
     Yields i; rows (R,), the examples that are left; y_hat_i (R,); change (R, n).
     """
+    part = U if part is None else part
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
         z = x_chunk @ U.T + b                                            # (chunk, n)
-        rise = np.maximum(np.outer(x_chunk.max(axis=1), -U.min(axis=1)),   # -U_ij x_j is at most this,
-                          np.outer(-x_chunk.min(axis=1), U.max(axis=1)))   # x_j positive or negative
+        rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),   # -U_ij x_j is at most
+                          np.outer(-x_chunk.min(axis=1), part.max(axis=1)))   # this, whatever x_j's sign
         moves = (z > 0) | (z + rise > 0)                                 # (chunk, n)
         for i in range(len(U)):
             rows = np.flatnonzero(moves[:, i])
             z_i = z[rows, i, None]                                       # (R, 1)
-            change = x_chunk[rows] * -U[i]                               # (R, n)
+            change = x_chunk[rows] * -part[i]                               # (R, n)
             np.maximum(change, -z_i, out=change)
             change += np.minimum(z_i, 0)
             yield i, start + rows, relu(z_i[:, 0]), change
 
 
-def ablation_effects(U, b, x, y, importance=None):
+def ablation_effects(U, b, x, y, importance=None, part=None):
     """Exact effect of each weight on the loss: dL_ij = L(U with U_ij = 0) - L(U).
 
     Positive: the weight helps. With e = y_hat_i - y_i, an output that moves by `change` adds
-    (e + change)^2 - e^2 = change^2 + 2 e change to its example's squared error.
+    (e + change)^2 - e^2 = change^2 + 2 e change to its example's squared error. Given `part` (n, n),
+    only that much is taken away from each weight: L(U with U_ij - part_ij) - L(U).
 
     Returns dL (n, n). The note, section "Real weights".
     """
     U, b, x, y, importance = circuit(U, b, x, y, importance)
+    part = U if part is None else finite_array("part", part, U.shape, U.dtype)
     dL = np.zeros(U.shape)
-    for i, rows, y_hat_i, change in ablation_changes(U, b, x):
+    for i, rows, y_hat_i, change in ablation_changes(U, b, x, part):
         e = y_hat_i - y[rows, i]                                             # (R,)
         dL[i] += np.einsum("bj,bj->j", change, change) + 2 * (e @ change)    # (n,)
     return importance[:, None] * dL / len(x)
@@ -129,10 +133,20 @@ def effectiveness(U, b, x):
     return total / len(x)
 
 
+def gate_flip_rate(U, b, x):
+    """P(ablating U_ij opens or shuts gate i), (n, n): where `second_order_effects` is not exact."""
+    U, b, x, _, _ = circuit(U, b, x)
+    flips = np.zeros(U.shape)
+    for i, _, y_hat_i, change in ablation_changes(U, b, x):
+        was_open = y_hat_i[:, None] > 0                                      # (R, 1)
+        flips[i] += np.sum(was_open != (y_hat_i[:, None] + change > 0), axis=0)
+    return flips / len(x)
+
+
 # --- 2. Which weights are real? ---------------------------------------------------------------------
 
 
-def ideal_weights(U, b, task, l1=1e-4, steps=2000, batch_size=1024, learning_rate=1e-3, seed=0,
+def ideal_weights(U, b, task, l1=1e-4, steps=2000, batch_size=1024, learning_rate=3e-3, seed=0,
                   progress=None):
     """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
 
