@@ -34,7 +34,7 @@ def circuit(U, b, x, y=None, importance=None):
     return U, b, x, y, importance
 
 
-# --- 1. What does each weight do? -------------------------------------------------------------------
+# --- 1. What does each weight do? -----------------------------------------------------------------
 
 
 def ablation_changes(U, b, x, part=None, chunk=2048):
@@ -55,7 +55,8 @@ def ablation_changes(U, b, x, part=None, chunk=2048):
         x_chunk = x[start:start + chunk]
         z = x_chunk @ U.T + b                                            # (chunk, n)
         rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),   # -U_ij x_j is at most
-                          np.outer(-x_chunk.min(axis=1), part.max(axis=1)))   # this, whatever x_j's sign
+                          np.outer(-x_chunk.min(axis=1),
+                                   part.max(axis=1)))   # this, whatever x_j's sign
         moves = (z > 0) | (z + rise > 0)                                 # (chunk, n)
         for i in range(len(U)):
             rows = np.flatnonzero(moves[:, i])
@@ -94,7 +95,8 @@ def ablation_standard_errors(U, b, x, y, importance=None):
     check(len(x) >= 2, "x", "at least 2 examples", len(x))
     mean, mean_square = np.zeros(U.shape), np.zeros(U.shape)
     for i, rows, y_hat_i, change in ablation_changes(U, b, x):
-        d = change * (change + 2 * (y_hat_i - y[rows, i])[:, None])          # (R, n), 0 on other rows
+        d = change * (change + 2
+                      * (y_hat_i - y[rows, i])[:, None])          # (R, n), 0 on other rows
         mean[i] += d.sum(axis=0) / len(x)
         mean_square[i] += np.einsum("bj,bj->j", d, d) / len(x)
     return importance[:, None] * np.sqrt((mean_square - mean**2) / (len(x) - 1))
@@ -143,7 +145,7 @@ def gate_flip_rate(U, b, x):
     return flips / len(x)
 
 
-# --- 2. Which weights are real? ---------------------------------------------------------------------
+# --- 2. Which weights are real? -------------------------------------------------------------------
 
 
 def ideal_weights(U, b, task, l1=1e-4, steps=2000, batch_size=1024, learning_rate=3e-3, seed=0,
@@ -154,7 +156,8 @@ def ideal_weights(U, b, task, l1=1e-4, steps=2000, batch_size=1024, learning_rat
     about weights that the data leave free. Returns (U_star (n, n), b_star (n,)).
     """
     lifted = LiftedModel(U, b, l1)
-    train(lifted, task, steps, batch_size, learning_rate, seed, schedule="cosine", progress=progress)
+    train(lifted, task, steps, batch_size, learning_rate, seed, schedule="cosine",
+          progress=progress)
     return lifted.U, lifted.b
 
 
@@ -184,11 +187,12 @@ def learned_mask(U, b, task, penalty, steps=2000, batch_size=1024, learning_rate
     starts at 1/2 everywhere. Returns (mask (n, n) in [0, 1], b (n,)).
     """
     masked = MaskedModel(U, b, np.zeros_like(U), penalty)
-    train(masked, task, steps, batch_size, learning_rate, seed, schedule="cosine", progress=progress)
+    train(masked, task, steps, batch_size, learning_rate, seed, schedule="cosine",
+          progress=progress)
     return masked.mask(), masked.b
 
 
-# --- 3. Can real weights be found cheaply? ----------------------------------------------------------
+# --- 3. Can real weights be found cheaply? --------------------------------------------------------
 
 
 def weight_score(U):
@@ -240,7 +244,7 @@ def all_scores(U, b, x, y):
     }
 
 
-# --- 4. How good is a ranking? ----------------------------------------------------------------------
+# --- 4. How good is a ranking? --------------------------------------------------------------------
 
 
 def ranking(scores):
@@ -258,7 +262,8 @@ def precision_recall(scores, is_real):
 
     Raises ValueError if shapes differ or nothing is real.
     """
-    check(np.shape(scores) == np.shape(is_real), "is_real", f"of shape {np.shape(scores)}", np.shape(is_real))
+    check(np.shape(scores) == np.shape(is_real), "is_real", f"of shape {np.shape(scores)}",
+          np.shape(is_real))
     found = np.cumsum(np.asarray(is_real, bool).ravel()[ranking(scores)])
     check(found[-1] > 0, "is_real", "true somewhere", "no real weight at all")
     return found / np.arange(1, len(found) + 1), found / found[-1]
@@ -301,7 +306,8 @@ def best_bias(s, y):
     gap = np.cumsum(y - s, axis=0, dtype=np.float64)                   # (B, n)
     shut = np.vstack([s[1:], np.full((1, s.shape[1]), -np.inf)])       # the next s to open
     b = np.clip(gap / k, -s, -shut)                                    # (B, n)
-    loss = np.cumsum((y - s)**2 - y**2, axis=0) - 2 * b * gap + k * b**2   # + sum y^2, the same for all k
+    loss = np.cumsum((y - s)**2 - y**2,
+                     axis=0) - 2 * b * gap + k * b**2   # + sum y^2, the same for all k
     return np.take_along_axis(b, np.argmin(loss, axis=0)[None], 0)[0]
 
 
@@ -324,7 +330,7 @@ def pruned_loss(U, b, x, y, scores, keep, refit_bias=False):
     return np.array(losses)
 
 
-# --- 5. What structure is in interference? ----------------------------------------------------------
+# --- 5. What structure is in interference? --------------------------------------------------------
 
 
 def set_mean_component(U, set_size):
@@ -370,7 +376,7 @@ def nearest_circulant(G):
     return means[(j - i) % n]
 
 
-# --- 6. What does interference do? ------------------------------------------------------------------
+# --- 6. What does interference do? ----------------------------------------------------------------
 
 
 def attribution_graph(U, b, x):

@@ -61,7 +61,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-# --- What every public function checks at its boundary ---------------------------------------------
+# --- What every public function checks at its boundary --------------------------------------------
 
 def check(condition, argument, requirement, value):
     """Raise a ValueError that names the argument, what was required and what came."""
@@ -91,7 +91,7 @@ def shaped_array(argument, value, shape, dtype):
     return array
 
 
-# --- Data: sparse features, and tasks with a known ideal circuit -----------------------------------
+# --- Data: sparse features, and tasks with a known ideal circuit ----------------------------------
 
 def relu(z):
     """max(z, 0), elementwise; z where z.real > 0 if z is complex. A NaN stays a NaN."""
@@ -194,7 +194,8 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     [0, 1]; v is `bias` everywhere. The seed fixes A. Raises ValueError unless blocks divide features.
     """
     check(n_features >= 1, "n_features", "at least 1", n_features)
-    check(n_blocks >= 1 and n_features % n_blocks == 0, "n_blocks", f"a divisor of {n_features}", n_blocks)
+    check(n_blocks >= 1 and n_features % n_blocks == 0, "n_blocks", f"a divisor of {n_features}",
+          n_blocks)
     check(0 < weight_density <= 1, "weight_density", "in (0, 1]", weight_density)
     block = np.arange(n_features) * n_blocks // n_features  # (n,): which block each feature is in
     kept = sparse_features(np.random.default_rng(seed), n_features, n_features, weight_density)
@@ -209,7 +210,7 @@ def correlated_task(set_size=100, n_active=2):
     return CopyTask(2 * set_size, sample)
 
 
-# --- Four models: forward and backward side by side ------------------------------------------------
+# --- Four models: forward and backward side by side -----------------------------------------------
 
 class Model:
     """What the four models share: bias, relu, loss and g = dL/dz. Each adds its own chain rule:
@@ -411,7 +412,7 @@ def normal_weights(rng, rows, columns, scale, dtype):
     return rng.normal(0.0, scale, (rows, columns)).astype(dtype)
 
 
-# --- Training, and the check of every gradient ------------------------------------------------------
+# --- Training, and the check of every gradient ----------------------------------------------------
 
 class Adam:
     """Adam (Kingma and Ba 2015): steps of about `learning_rate`, whatever a gradient's size.
@@ -435,7 +436,8 @@ class Adam:
         self.t += 1
         for name, p in self.parameters.items():
             gradient, mean, square = gradients[name], self.mean[name], self.square[name]
-            check(gradient.shape == p.shape, "each gradient", "shaped like its parameter", gradient.shape)
+            check(gradient.shape == p.shape, "each gradient", "shaped like its parameter",
+                  gradient.shape)
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
             mean_hat = mean / (1 - self.beta1**self.t)
@@ -519,7 +521,7 @@ def check_gradients(model, x, y, importance=None):
     return errors
 
 
-# --- python toymodel.py ----------------------------------------------------------------------------
+# --- python toymodel.py ---------------------------------------------------------------------------
 
 def demo():
     """Print the gradient check of every model, a trained pentagon, and milliseconds per step."""
