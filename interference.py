@@ -1,20 +1,20 @@
 """Which virtual weights are real? Definitions, exact measurements and cheap heuristics.
 
-Lift a trained toy model back to feature space and it is one matrix: U (n, n), with a bias b (n,) and
+Lift a trained toy model back to feature space and it is one matrix U (n, n) with a bias b (n,):
 y_hat = relu(x @ U.T + b). A few entries of U are the circuit that the task asks for (real weights);
 most exist only because features share dimensions (interference weights). This file asks, in order:
 
-    1  What does each weight do?            exact ablation, its standard error, its second-order estimate
-    2  Which weights are real?              Definition 1 (ideal), Definition 2 (loss), the learned mask
-    3  Can real ones be found cheaply?      weight, ERA, TWERA, frequency, second order
-    4  How good is a ranking?               precision and recall, loss gain, the true loss of a pruned model
-    5  What structure is in interference?   set means, feature dimensionality, circulants
-    6  What does interference do?           attribution graphs, steering, adversaries
+    1  What does each weight do?          exact ablation, standard errors, second-order estimate
+    2  Which weights are real?            Definition 1 (ideal), Definition 2 (loss), learned mask
+    3  Can real ones be found cheaply?    weight, ERA, TWERA, frequency, second order
+    4  How good is a ranking?             precision and recall, loss gain, loss of a pruned model
+    5  What structure is in it?           set means, feature dimensionality, circulants
+    6  What does interference do?         attribution graphs, steering, adversaries
 
-Notation: the table at the top of `toymodel.py`. Arrays may have any floating dtype; products are
-taken in U's, sums over examples are kept in float64. Wrong shapes and entries that are not finite
-raise ValueError everywhere. "The note" is A Toy Model of Interference Weights (Olah, Turner, Conerly
-2025); sources are named where a definition comes from another place.
+Notation: the table at the top of `toymodel.py`. Products are taken in U's dtype, sums over examples
+kept in float64. Everywhere, wrong shapes and entries that are not finite raise ValueError. "The
+note" is A Toy Model of Interference Weights (Olah, Turner, Conerly 2025); definitions from
+elsewhere name their source.
 """
 import numpy as np
 
@@ -53,15 +53,14 @@ def ablation_changes(U, b, x, part=None, chunk=2048):
     part = U if part is None else part
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
-        z = x_chunk @ U.T + b                                            # (chunk, n)
-        rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),   # -U_ij x_j is at most
-                          np.outer(-x_chunk.min(axis=1),
-                                   part.max(axis=1)))   # this, whatever x_j's sign
-        moves = (z > 0) | (z + rise > 0)                                 # (chunk, n)
+        z = x_chunk @ U.T + b                                                # (chunk, n)
+        rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),  # -U_ij x_j is at most
+                          np.outer(-x_chunk.min(axis=1), part.max(axis=1)))  # this, any sign of x_j
+        moves = (z > 0) | (z + rise > 0)                                     # (chunk, n)
         for i in range(len(U)):
             rows = np.flatnonzero(moves[:, i])
-            z_i = z[rows, i, None]                                       # (R, 1)
-            change = x_chunk[rows] * -part[i]                               # (R, n)
+            z_i = z[rows, i, None]                                           # (R, 1)
+            change = x_chunk[rows] * -part[i]                                # (R, n)
             np.maximum(change, -z_i, out=change)
             change += np.minimum(z_i, 0)
             yield i, start + rows, relu(z_i[:, 0]), change
@@ -71,8 +70,8 @@ def ablation_effects(U, b, x, y, importance=None, part=None):
     """Exact effect of each weight on the loss: dL_ij = L(U with U_ij = 0) - L(U).
 
     Positive: the weight helps. With e = y_hat_i - y_i, an output that moves by `change` adds
-    (e + change)^2 - e^2 = change^2 + 2 e change to its example's squared error. Given `part` (n, n),
-    only that much is taken away from each weight: L(U with U_ij - part_ij) - L(U).
+    (e + change)^2 - e^2 = change^2 + 2 e change to its example's squared error. Given `part`
+    (n, n), only that much is taken away from each weight: L(U with U_ij - part_ij) - L(U).
 
     Returns dL (n, n). The note, section "Real weights".
     """
@@ -95,11 +94,12 @@ def ablation_standard_errors(U, b, x, y, importance=None):
     check(len(x) >= 2, "x", "at least 2 examples", len(x))
     mean, mean_square = np.zeros(U.shape), np.zeros(U.shape)
     for i, rows, y_hat_i, change in ablation_changes(U, b, x):
-        d = change * (change + 2
-                      * (y_hat_i - y[rows, i])[:, None])          # (R, n), 0 on other rows
+        e = (y_hat_i - y[rows, i])[:, None]                                  # (R, 1)
+        d = change * (change + 2 * e)                                        # (R, n), elsewhere 0
         mean[i] += d.sum(axis=0) / len(x)
         mean_square[i] += np.einsum("bj,bj->j", d, d) / len(x)
-    return importance[:, None] * np.sqrt((mean_square - mean**2) / (len(x) - 1))
+    variance = np.maximum(mean_square - mean**2, 0)                          # not -1e-20 by rounding
+    return importance[:, None] * np.sqrt(variance / (len(x) - 1))
 
 
 def second_order_effects(U, b, x, y, importance=None):
@@ -226,14 +226,17 @@ def target_weighted_attribution(U, b, x, min_rate=0.0):
 
 
 def coactivation_frequency(U, b, x):
-    """P(x_j > 0 and y_hat_i > 0), (n, n): no weight in it, which is the point of comparing with it."""
+    """P(x_j > 0 and y_hat_i > 0), (n, n). No weight in it: what do activations alone tell?"""
     U, b, x, _, _ = circuit(U, b, x)
     fires = (x @ U.T + b > 0).astype(U.dtype)                # (B, n)
     return fires.T @ (x > 0).astype(U.dtype) / len(x)        # (n, B) @ (B, n) -> (n, n)
 
 
 def all_scores(U, b, x, y):
-    """Every ranking of this file by name, each (n, n), the most likely real weight scoring highest."""
+    """Every score of this file by name, each (n, n); the weight most likely real scores highest.
+
+    "guarded_twera" is TWERA with min_rate = 0.01.
+    """
     return {
         "weight": weight_score(U),
         "era": expected_attribution(U, b, x),
@@ -270,7 +273,7 @@ def precision_recall(scores, is_real):
 
 
 def average_precision(precision, recall):
-    """Area under the steps of a precision-recall curve: sum_k precision_k (recall_k - recall_{k-1}).
+    """Area under a precision-recall curve: sum_k precision_k (recall_k - recall_{k-1}).
 
     In the example of `precision_recall`: 1 * 1/2 + 2/3 * 1/2 = 5/6. A perfect ranking scores 1, a
     random one about the share of real weights (the base rate).
@@ -283,7 +286,7 @@ def average_precision(precision, recall):
 def loss_gain(scores, dL):
     """Cumulative sum of dL over each kept prefix of the ranking, one point per prefix.
 
-    A proxy: it adds up effects that were measured one at a time. For the loss itself: `pruned_loss`.
+    A proxy: it adds up effects measured one at a time. The loss itself is `pruned_loss`.
     """
     dL = finite_array("dL", dL, np.shape(scores))
     return np.cumsum(dL.ravel()[ranking(scores)])
@@ -292,22 +295,24 @@ def loss_gain(scores, dL):
 def best_bias(s, y):
     """The bias of each target that makes E[(relu(s + b) - y)^2] smallest: exact, and global.
 
-    s (B, n) is what reaches each target without a bias. Lower b from infinity and gates shut one by
-    one, in the order of s. While the k largest are open the loss is a parabola in b, with its bottom
-    at b = mean of (y - s) over them, valid for -s_k <= b <= -s_{k+1}. So: sort, take the k bottoms
-    from cumulative sums, clip each into its interval, keep the best. Gradient steps would stop at a
-    local optimum, and could not reopen a target whose gates are all shut; this does both.
+    s (B, n) is what reaches each target without a bias. Lower b from infinity and gates shut one
+    by one, in the order of s. While the k largest are open the loss is a parabola in b, with its
+    bottom at the mean of y - s over them, valid for -s_k <= b <= -s_{k+1}. So: sort, take the k
+    bottoms from cumulative sums, clip each into its interval, keep the best. Gradient steps would
+    stop at a local optimum and could not reopen a target whose gates are all shut; this does both.
 
     Returns b (n,).
     """
+    s = finite_array("s", s, (None, None))
+    y = finite_array("y", y, s.shape)
     order = np.argsort(-s, axis=0)
     s, y = np.take_along_axis(s, order, 0).astype(np.float64), np.take_along_axis(y, order, 0)
     k = np.arange(1, len(s) + 1)[:, None]                              # (B, 1): gates open
     gap = np.cumsum(y - s, axis=0, dtype=np.float64)                   # (B, n)
     shut = np.vstack([s[1:], np.full((1, s.shape[1]), -np.inf)])       # the next s to open
     b = np.clip(gap / k, -s, -shut)                                    # (B, n)
-    loss = np.cumsum((y - s)**2 - y**2,
-                     axis=0) - 2 * b * gap + k * b**2   # + sum y^2, the same for all k
+    square = np.cumsum((y - s)**2 - y**2, axis=0)                      # (B, n), less a constant
+    loss = square - 2 * b * gap + k * b**2                             # (B, n), one per number open
     return np.take_along_axis(b, np.argmin(loss, axis=0)[None], 0)[0]
 
 
@@ -344,16 +349,16 @@ def set_mean_component(U, set_size):
     check(1 < set_size and n % set_size == 0, "set_size", f"a divisor of {n} above 1", set_size)
     member = (np.arange(n)[:, None] // set_size == np.arange(n // set_size)).astype(np.float64)
     off_diagonal = 1 - np.eye(n)
-    totals = member.T @ (U * off_diagonal) @ member                    # (sets, n) @ (n, n) @ (n, sets)
+    totals = member.T @ (U * off_diagonal) @ member          # (sets, n) @ (n, n) @ (n, sets)
     counts = member.T @ off_diagonal @ member
     return member @ (totals / counts) @ member.T                       # back to (n, n)
 
 
 def feature_dimensionality(W):
-    """Share of a dimension that each feature has: D_i = |W_i|^2 / sum_j (W_i . W_j)^2 / |W_i|^2.
+    """The share of a dimension that each feature has: D_i = |W_i|^4 / sum_j (W_i . W_j)^2.
 
-    W (m, n) holds one column per feature. 1: a dimension of its own; 1/2: an antipodal pair; 2/5: a
-    pentagon; 0: not represented. Returns (n,). Toy Models of Superposition, "feature dimensionality".
+    W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair; 2/5: a
+    pentagon; 0: not represented. Returns (n,). Toy Models of Superposition (Elhage et al. 2022).
     """
     G = finite_array("W", W, (None, None)).astype(np.float64)
     G = G.T @ G                                                        # (n, n)
@@ -372,7 +377,7 @@ def nearest_circulant(G):
     n = len(G)
     G = finite_array("G", G, (n, n))
     i, j = np.indices((n, n))
-    means = np.array([G[(j - i) % n == shift].mean() for shift in range(n)])   # (n,)
+    means = np.array([G[(j - i) % n == shift].mean() for shift in range(n)])  # (n,)
     return means[(j - i) % n]
 
 
@@ -392,8 +397,8 @@ def attribution_graph(U, b, x):
 def steering_vector(h, active):
     """Difference of means: mean h where a feature is active minus mean h where it is not, (m,).
 
-    h (B, m) activations, active (B,) booleans, neither all true nor all false. The recipe of Persona
-    Vectors (arXiv 2507.21509).
+    h (B, m) activations, active (B,) booleans, neither all true nor all false. The recipe of
+    Persona Vectors (arXiv 2507.21509).
     """
     h = finite_array("h", h, (None, None))
     active = finite_array("active", active, (len(h),)) > 0
@@ -407,8 +412,12 @@ def excess_error(U, b, A, v, x, delta):
     error(x) = sum_i (relu(U x + b)_i - relu(A x + v)_i)^2, so a perfect model scores 0 everywhere.
     x (B, n); delta (B, n) or (n,). Returns error(x + delta) - error(x), (B,).
     """
+    U, b, x, _, _ = circuit(U, b, x)
+    A, v = finite_array("A", A, U.shape, U.dtype), finite_array("v", v, b.shape, U.dtype)
+
     def error(x):
         return np.sum((relu(x @ U.T + b) - relu(x @ A.T + v))**2, axis=1)
+
     return error(x + delta) - error(x)
 
 
@@ -421,11 +430,9 @@ def worst_case_perturbation(U, b, A, v, x, size):
     """
     check(size > 0, "size", "positive", size)
     U, b, x, _, _ = circuit(U, b, x)
-    A = finite_array("A", A, U.shape, U.dtype)
-    v = finite_array("v", v, b.shape, U.dtype)
-    rows = U - A
+    rows = U - finite_array("A", A, U.shape, U.dtype)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = size * rows / np.maximum(lengths, np.finfo(U.dtype).tiny)   # a row of zeros stays zero
+    rows *= float(size) / np.maximum(lengths, np.finfo(U.dtype).tiny)  # a row of zeros stays zero
     directions = np.vstack([rows, -rows])                              # (2n, n)
-    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])   # (2n, B)
+    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])  # (2n, B)
     return directions[np.argmax(excess, axis=0)], np.max(excess, axis=0)

@@ -516,6 +516,7 @@ def converged_geometry(seed):
     cos72, cos144 = np.cos(np.radians((72, 144)))
     near = {c: int(np.sum(np.abs(cosines - c) < 0.02)) for c in (-1, cos144, cos72)}
     weights = sparse.U[sparse.task.A == 0]
+    used = float(itf.feature_dimensionality(dense.model.W).sum())
     figure, (left, right) = new_figure(2, width=6.5)
     left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=BROWN, log=True)
     for c, name, height in ((-1, "pair", 300), (cos144, "pentagon", 80), (0, "orthogonal", 600),
@@ -531,10 +532,11 @@ def converged_geometry(seed):
               ylabel="number of weights")
     right.legend(loc="upper left")
     caption(figure, f"""Left: {near[cos72]} pairs at {cos72:.2f} and {near[cos144]} at {cos144:.2f},
-        five each to a pentagon, and {near[-1]} antipodal pairs. Right: the densest bin, at
+        five each to a pentagon, and {near[-1]} antipodal pairs; dimensionalities add up to
+        {used:.1f}. Right: the densest bin, at
         {densest:.2f}, lies just under the largest weight, {top:.2f}.""")
     return figure, {"pairs at cos 72": near[cos72], "pairs at cos 144": near[cos144],
-                    "antipodal pairs": near[-1], "largest": top, "densest bin": densest}
+                    "antipodal pairs": near[-1], "dimensions used": used, "largest": top, "densest bin": densest}
 
 
 def correlated_features(seed):
@@ -770,8 +772,8 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
     first, last = ({name: 100 * curve[k] for name, curve in curves.items()} for k in (0, -1))
     caption(figure, f"""At density {densities[0]:g} {first["graphs"]:.0f} % of the strongest edges
         are real, at {densities[-1]:g} {last["graphs"]:.0f} %; of all weights
-        {first["weights"]:.0f} % and {last["weights"]:.0f} %. A model trained on dense features gains nothing when it is
-        shown sparse ones: {first["fixed"]:.0f} %.""")
+        {first["weights"]:.0f} % and {last["weights"]:.0f} %. A model trained on dense features
+        gains nothing when it is shown sparse ones: {first["fixed"]:.0f} %.""")
     return figure, {"sparse graphs": curves["graphs"][0], "dense graphs": curves["graphs"][-1],
                     "dense weights": curves["weights"][-1], "fixed, sparse": curves["fixed"][0],
                     **curves}

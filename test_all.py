@@ -1000,6 +1000,7 @@ def test_claim_converged_geometry():
     shown = numbers("converged_geometry", 0)
     assert shown["pairs at cos 72"] >= 5 and shown["pairs at cos 144"] >= 5 and shown["antipodal "
                                                                                       "pairs"] >= 5
+    assert shown["dimensions used"] == pytest.approx(20, abs=0.5), "dimensionalities add up to m"
     assert shown["densest bin"] > 0.8 * shown["largest"], "a sharp edge: most weights sit just below the largest"
 
 

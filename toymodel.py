@@ -12,12 +12,12 @@ one example, so the same product reads h = x @ W.T.
     symbol      shape    meaning
     ----------  -------  --------------------------------------------------------------------------
     n, m, B              n_features, n_residual, batch_size
-    x           (B, n)   features: each is nonzero with probability `density`, then uniform on [0, 1]
+    x           (B, n)   features: nonzero with probability `density`, then uniform on [0, 1]
     W_down      (m, n)   into the residual space: h = x @ W_down.T, of shape (B, m)
     W_up        (n, m)   out of it: z = h @ W_up.T + b, of shape (B, n)
     b           (n,)     bias
     y_hat       (B, n)   the model's output, relu(z)
-    A, v        (n, n)   the ideal circuit (v is (n,)): the right answer is y = relu(x @ A.T + v)
+    A, v        (n, n)   the ideal circuit, v (n,): the right answer is y = relu(x @ A.T + v)
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
     importance  (n,)     how much each target counts in the loss (all ones unless said)
 
@@ -28,9 +28,9 @@ The loss is a mean over the batch and a sum over the targets:
 One derivation serves all four models. Each of them computes z_bi = sum_j U_ij x_bj + b_i; they
 differ only in what U is made of. The chain rule, from the loss backwards:
 
-    dL/dz_bi = 2/B importance_i (y_hat_bi - y_bi) 1[z_bi > 0]   =: g_bi     relu passes open gates only
-    dL/db_i  = sum_b g_bi                                       db = g.sum(axis=0)
-    dL/dU_ij = sum_b g_bi x_bj                                  dU = g.T @ x
+    dL/dz_bi = 2/B importance_i (y_hat_bi - y_bi) 1[z_bi > 0]  =: g_bi   relu: open gates only
+    dL/db_i  = sum_b g_bi                                      db = g.sum(axis=0)
+    dL/dU_ij = sum_b g_bi x_bj                                 dU = g.T @ x
 
 and one more step leads from dU to what a model really trains:
 
@@ -191,7 +191,8 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     """A random circuit inside each block of features, none between blocks (the note's hard case).
 
     An entry of A within a block is kept with probability `weight_density`, and is then uniform on
-    [0, 1]; v is `bias` everywhere. The seed fixes A. Raises ValueError unless blocks divide features.
+    [0, 1]; v is `bias` everywhere. The seed fixes A. Raises ValueError for sizes below 1, densities
+    outside (0, 1], or blocks that do not divide the features.
     """
     check(n_features >= 1, "n_features", "at least 1", n_features)
     check(n_blocks >= 1 and n_features % n_blocks == 0, "n_blocks", f"a divisor of {n_features}",
@@ -270,7 +271,8 @@ class Model:
         squared_error = 0.5 * np.vdot(error, dy_hat)  # error times half its slope, summed over all
         loss = float(squared_error + self.regulariser())
         if not math.isfinite(loss):  # only now look whether the input is to blame: saves time
-            finite_array("x", x, x.shape), finite_array("y", y, y.shape)
+            for name, array in (("x", x), ("y", y)):
+                finite_array(name, array, array.shape)
         db = np.ones(len(x), g.dtype) @ g             # (B,) @ (B, n) -> (n,), a fast sum over b
         return loss, {"b": db, **self.gradients(g, x, saved)}
 
@@ -286,8 +288,11 @@ class TiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights of standard deviation `scale`, sqrt(2 / (n + m)) by default; b = 0."""
-        scale = math.sqrt(2 / (n_features + n_residual)) if scale is None else scale
+        """Normal weights of standard deviation `scale`, sqrt(2 / (n + m)) by default; b = 0.
+
+        Raises ValueError for sizes below 1 or a scale that is not positive; likewise UntiedModel.
+        """
+        scale = (2 / max(n_features + n_residual, 1))**0.5 if scale is None else scale
         return cls(normal_weights(rng, n_residual, n_features, scale, dtype), np.zeros(n_features))
 
     def virtual_weights(self):
@@ -319,7 +324,7 @@ class UntiedModel(Model):
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
         """Normal weights of standard deviation `scale`, 1 / sqrt(m) by default; b = 0."""
-        scale = 1 / math.sqrt(n_residual) if scale is None else scale
+        scale = max(n_residual, 1)**-0.5 if scale is None else scale
         W_down = normal_weights(rng, n_residual, n_features, scale, dtype)
         W_up = normal_weights(rng, n_features, n_residual, scale, dtype)
         return cls(W_down, W_up, np.zeros(n_features))
@@ -407,7 +412,7 @@ class MaskedModel(Model):
 
 def normal_weights(rng, rows, columns, scale, dtype):
     """(rows, columns) normal numbers; float32 is the rounded float64, so both start alike."""
-    check(rows >= 1 and columns >= 1, "n_features and n_residual", "at least 1", (rows, columns))
+    check(min(rows, columns) >= 1, "n_features and n_residual", "at least 1", (rows, columns))
     check(scale > 0, "scale", "positive", scale)
     return rng.normal(0.0, scale, (rows, columns)).astype(dtype)
 
@@ -452,7 +457,7 @@ SCHEDULES = {  # fraction of the learning rate that is left at a fraction t of t
 
 
 class History(NamedTuple):
-    """What `train` returns: losses (steps,), each before its update; snapshots {step: parameters}."""
+    """What `train` returns: losses (steps,), each before its update, and snapshots by step."""
 
     losses: np.ndarray
     snapshots: dict
