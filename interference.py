@@ -11,21 +11,20 @@ most exist only because features share dimensions (interference weights). This f
     5  What structure is in it?           set means, feature dimensionality, circulants
     6  What does interference do?         attribution graphs, steering, adversaries
 
-Notation: the table at the top of `toymodel.py`. Products are taken in U's dtype, sums over examples
-kept in float64. Everywhere, wrong shapes and entries that are not finite raise ValueError. "The
+Notation: the table at the top of `toymodel.py`. Products are taken in U's dtype, and sums of chunks
+of examples kept in float64. Wrong shapes and entries that are not finite raise ValueError. "The
 note" is A Toy Model of Interference Weights (Olah, Turner, Conerly 2025); definitions from
 elsewhere name their source.
 """
 import numpy as np
 
-from toymodel import LiftedModel, MaskedModel, check, finite_array, relu, train
+from toymodel import LiftedModel, MaskedModel, check, finite_array, relu, square_array, train
 
 
 def circuit(U, b, x, y=None, importance=None):
-    """All of them checked, in U's dtype: U (n, n), b (n,), x (B, n), y (B, n), importance (n,)."""
-    U = finite_array("U", U, (None, None))
+    """All checked: U (n, n), b (n,), x (B, n), y (B, n) in U's dtype, and importance (n,)."""
+    U = square_array("U", U)
     n, dtype = len(U), U.dtype
-    U = finite_array("U", U, (n, n))
     b = finite_array("b", b, (n,), dtype)
     x = finite_array("x", x, (None, n), dtype)
     if y is not None:
@@ -44,9 +43,10 @@ def ablation_changes(U, b, x, part=None, chunk=2048):
 
         change_bj = relu(z_i - U_ij x_j) - relu(z_i) = max(-U_ij x_j, -z_i) + min(z_i, 0)
 
-    (the naive form on the left; the right one takes fewer passes over memory). Examples are skipped
-    if gate i is shut and no single ablation can open it: z_i + max_j(-U_ij x_j) <= 0. To take away
-    only a part of each weight, give `part` (n, n): it stands for U_ij on the right-hand sides.
+    (the naive form first; the last takes fewer passes over memory). Two kinds of example need no
+    work: those with x_j = 0, whose change is 0, and those where gate i is shut and a bound shows
+    that no single ablation can open it. The latter are skipped. To take away only a part of each
+    weight, give `part` (n, n): it replaces U_ij here, while z_i is still the whole model's.
 
     Yields i; rows (R,), the examples that are left; y_hat_i (R,); change (R, n).
     """
@@ -54,8 +54,8 @@ def ablation_changes(U, b, x, part=None, chunk=2048):
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
         z = x_chunk @ U.T + b                                                # (chunk, n)
-        rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),  # -U_ij x_j is at most
-                          np.outer(-x_chunk.min(axis=1), part.max(axis=1)))  # this, any sign of x_j
+        rise = np.maximum(np.outer(x_chunk.max(axis=1), -part.min(axis=1)),  # (chunk, n), bounds
+                          np.outer(-x_chunk.min(axis=1), part.max(axis=1)))  # any -U_ij x_j > 0
         moves = (z > 0) | (z + rise > 0)                                     # (chunk, n)
         for i in range(len(U)):
             rows = np.flatnonzero(moves[:, i])
@@ -87,8 +87,9 @@ def ablation_effects(U, b, x, y, importance=None, part=None):
 def ablation_standard_errors(U, b, x, y, importance=None):
     """Standard error (n, n) of each `ablation_effects`, from the paired differences per example.
 
-    dL_ij is a mean over examples of the differences d_b, so its standard error is their standard
-    deviation over sqrt(B); dL_ij +- 1.96 of it is a 95 % interval. At least two examples needed.
+    dL_ij is a mean over examples of the differences d_b, so its standard error is their sample
+    standard deviation over sqrt(B); dL_ij +- 1.96 of it is a 95 % interval for large B, one weight
+    at a time. 0 says that ablation changed nothing on these examples. Needs at least two.
     """
     U, b, x, y, importance = circuit(U, b, x, y, importance)
     check(len(x) >= 2, "x", "at least 2 examples", len(x))
@@ -98,7 +99,7 @@ def ablation_standard_errors(U, b, x, y, importance=None):
         d = change * (change + 2 * e)                                        # (R, n), elsewhere 0
         mean[i] += d.sum(axis=0) / len(x)
         mean_square[i] += np.einsum("bj,bj->j", d, d) / len(x)
-    variance = np.maximum(mean_square - mean**2, 0)                          # not -1e-20 by rounding
+    variance = np.maximum(mean_square - mean**2, 0)                          # rounding: no -1e-20
     return importance[:, None] * np.sqrt(variance / (len(x) - 1))
 
 
@@ -124,9 +125,9 @@ def second_order_effects(U, b, x, y, importance=None):
 def effectiveness(U, b, x):
     """How far each weight moves the output: E[(change of y_hat_i when U_ij is ablated)^2], exact.
 
-    For squared error the Fisher metric is the identity, so this is the effectiveness of Turner, Wu
-    and Batson (2026), *Characterizing interference weights in a tiny language model*; whether the
-    movement helps is `ablation_effects`. Returns (n, n), >= 0.
+    For squared error (Gaussian outputs of unit variance) the Fisher metric is the identity, so this
+    is the effectiveness of Turner, Wu and Batson (2026), *Characterizing interference weights in a
+    tiny language model*. Whether the movement helps is `ablation_effects`. Returns (n, n), >= 0.
     """
     U, b, x, _, _ = circuit(U, b, x)
     total = np.zeros(U.shape)
@@ -153,9 +154,14 @@ def ideal_weights(U, b, task, l1=1e-4, steps=2000, batch_size=1024, learning_rat
     """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
 
     Trains U itself, starting from the model's, with the small penalty l1 * sum|U|, which decides
-    about weights that the data leave free. Returns (U_star (n, n), b_star (n,)).
+    about weights that the data leave free. A target whose gate is shut on every example would get
+    no gradient, so biases start no lower than where the mean of z is 0.
+
+    Returns (U_star (n, n), b_star (n,)), which belong together.
     """
-    lifted = LiftedModel(U, b, l1)
+    x, _ = task.batch(np.random.default_rng(seed), batch_size)
+    U, b, x, _, _ = circuit(U, b, x)
+    lifted = LiftedModel(U, np.maximum(b, -(x @ U.T).mean(axis=0)), l1)
     train(lifted, task, steps, batch_size, learning_rate, seed, schedule="cosine",
           progress=progress)
     return lifted.U, lifted.b
@@ -171,6 +177,7 @@ def decompose_by_ideal(U, U_star):
 def decompose_by_loss(U, dL, threshold=1e-4):
     """Definition 2: a weight is real if ablating it alone raises the loss by more than `threshold`.
 
+    The bias stays as it was trained, so a weight also counts for the mean that b has adapted to.
     Returns (real, interference), each entry of U being in exactly one of them.
     """
     U = finite_array("U", U, (None, None))
@@ -213,16 +220,17 @@ def expected_attribution(U, b, x):
 def target_weighted_attribution(U, b, x, min_rate=0.0):
     """TWERA, target-weighted ERA: E[y_hat_i x_j] / E[y_hat_i] U_ij, (n, n).
 
-    Circuit Tracing, section "Global Weights" (min_rate = 0: as published). A target that almost
-    never fires divides by almost nothing, and its row fills the top of the ranking. The guard,
-    ours, leaves no denominator below min_rate * max_i E[y_hat_i]; a row that never fires scores 0.
+    Circuit Tracing, section "Global Weights" (min_rate = 0: as published). The ratio is a mean of
+    x_j, weighted by y_hat_i: for a target that almost never fires it rests on a few examples and is
+    as large as for any other, so such rows fill the top of the ranking. The guard, ours, leaves no
+    denominator below min_rate * max_i E[y_hat_i]. A target that never fires scores 0.
     """
     check(0 <= min_rate <= 1, "min_rate", "in [0, 1]", min_rate)
     U, b, x, _, _ = circuit(U, b, x)
     y_hat = relu(x @ U.T + b)                                # (B, n)
-    rate = y_hat.mean(axis=0, dtype=np.float64)              # (n,)
-    rate = np.maximum(rate, max(min_rate * rate.max(), np.finfo(np.float64).tiny))
-    return (y_hat.T @ x / len(x)) / rate[:, None] * U        # (n, B) @ (B, n) -> (n, n)
+    mean = y_hat.mean(axis=0, dtype=np.float64)              # (n,)
+    mean = np.maximum(mean, max(min_rate * mean.max(), np.finfo(np.float64).tiny))
+    return (y_hat.T @ x / len(x)) / mean[:, None] * U        # (n, B) @ (B, n) -> (n, n)
 
 
 def coactivation_frequency(U, b, x):
@@ -251,7 +259,10 @@ def all_scores(U, b, x, y):
 
 
 def ranking(scores):
-    """Flat indices of `scores` from the largest to the smallest; ties stay in reading order."""
+    """Flat indices of `scores` from the largest to the smallest; ties stay in reading order.
+
+    (Then a curve over ties depends on the order of features. Only frequencies tie noticeably.)
+    """
     scores = finite_array("scores", scores, np.shape(scores))
     return np.argsort(-scores.ravel(), kind="stable")
 
@@ -299,19 +310,19 @@ def best_bias(s, y):
     by one, in the order of s. While the k largest are open the loss is a parabola in b, with its
     bottom at the mean of y - s over them, valid for -s_k <= b <= -s_{k+1}. So: sort, take the k
     bottoms from cumulative sums, clip each into its interval, keep the best. Gradient steps would
-    stop at a local optimum and could not reopen a target whose gates are all shut; this does both.
+    stop at a local optimum, and cannot reopen a target whose gates are all shut; this can.
 
     Returns b (n,).
     """
     s = finite_array("s", s, (None, None))
     y = finite_array("y", y, s.shape)
     order = np.argsort(-s, axis=0)
-    s, y = np.take_along_axis(s, order, 0).astype(np.float64), np.take_along_axis(y, order, 0)
+    s, y = (np.take_along_axis(a, order, 0).astype(np.float64) for a in (s, y))
     k = np.arange(1, len(s) + 1)[:, None]                              # (B, 1): gates open
-    gap = np.cumsum(y - s, axis=0, dtype=np.float64)                   # (B, n)
-    shut = np.vstack([s[1:], np.full((1, s.shape[1]), -np.inf)])       # the next s to open
+    gap = np.cumsum(y - s, axis=0)                                     # (B, n)
+    shut = np.vstack([s[1:], np.full((1, s.shape[1]), -np.inf)])       # the largest s still shut
     b = np.clip(gap / k, -s, -shut)                                    # (B, n)
-    square = np.cumsum((y - s)**2 - y**2, axis=0)                      # (B, n), less a constant
+    square = np.cumsum(s * (s - 2 * y), axis=0)                        # of y - s, less that of y
     loss = square - 2 * b * gap + k * b**2                             # (B, n), one per number open
     return np.take_along_axis(b, np.argmin(loss, axis=0)[None], 0)[0]
 
@@ -319,8 +330,9 @@ def best_bias(s, y):
 def pruned_loss(U, b, x, y, scores, keep, refit_bias=False):
     """The true loss of the model that keeps only the `keep` best-scored weights, for each size.
 
-    keep: sizes in 0..n^2. With refit_bias, each pruned model gets the bias that is best on these
-    examples (`best_bias`) instead of b. Returns losses (len(keep),).
+    keep: sizes (whole numbers) in 0..n^2. With refit_bias, each pruned model gets the bias that is
+    best on these examples (`best_bias`) instead of b. All targets count alike. Returns losses
+    (len(keep),).
     """
     U, b, x, y, _ = circuit(U, b, x, y)
     order = ranking(finite_array("scores", scores, U.shape))
@@ -341,24 +353,25 @@ def pruned_loss(U, b, x, y, scores, keep, refit_bias=False):
 def set_mean_component(U, set_size):
     """The part of U that only knows sets: each block of set_size x set_size replaced by its mean.
 
-    Means leave the diagonal of U out, where the real weights sit. Rank <= the number of sets.
-    Returns (n, n). The note, Appendix 3. Raises ValueError unless sets divide features.
+    Means leave the diagonal of U out, where the real weights sit; the result has it filled in, so
+    that its rank is at most the number of sets. Returns (n, n). The note, Appendix 3. Raises
+    ValueError unless sets divide features.
     """
-    U = finite_array("U", U, (None, None))
-    n = len(U)
-    check(1 < set_size and n % set_size == 0, "set_size", f"a divisor of {n} above 1", set_size)
-    member = (np.arange(n)[:, None] // set_size == np.arange(n // set_size)).astype(np.float64)
-    off_diagonal = 1 - np.eye(n)
-    totals = member.T @ (U * off_diagonal) @ member          # (sets, n) @ (n, n) @ (n, sets)
-    counts = member.T @ off_diagonal @ member
-    return member @ (totals / counts) @ member.T                       # back to (n, n)
+    U = square_array("U", U)
+    n, size = len(U), set_size
+    check(size in range(2, n + 1) and n % size == 0, "set_size", f"a divisor of {n} above 1", size)
+    sets = n // size
+    totals = (U * (1 - np.eye(n, dtype=U.dtype))).reshape(sets, size, sets, size).sum(axis=(1, 3))
+    counts = (size**2 - size * np.eye(sets)).astype(U.dtype)
+    return np.kron(totals / counts, np.ones((size, size), U.dtype))    # (sets, sets) -> (n, n)
 
 
 def feature_dimensionality(W):
     """The share of a dimension that each feature has: D_i = |W_i|^4 / sum_j (W_i . W_j)^2.
 
-    W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair; 2/5: a
-    pentagon; 0: not represented. Returns (n,). Toy Models of Superposition (Elhage et al. 2022).
+    W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair;
+    2/5: a pentagon; 0: not represented (W_i = 0). Returns (n,). Toy Models of Superposition
+    (Elhage et al. 2022).
     """
     G = finite_array("W", W, (None, None)).astype(np.float64)
     G = G.T @ G                                                        # (n, n)
@@ -369,16 +382,14 @@ def feature_dimensionality(W):
 def nearest_circulant(G):
     """The circulant matrix closest to G: each wrapped diagonal replaced by its mean.
 
-    C_ij depends only on (j - i) mod n, so C @ x is a convolution over the group of n rotations: the
-    map commutes with every rotation of the features (it is equivariant). The mean is the closest
+    C_ij depends only on (j - i) mod n, so x -> C @ x is a convolution over the group of n cyclic
+    shifts: it commutes with shifting the features (it is equivariant). The mean is the closest
     constant in the sum of squares, and the diagonals do not overlap. Returns C (n, n).
     """
-    G = finite_array("G", G, (None, None))
-    n = len(G)
-    G = finite_array("G", G, (n, n))
-    i, j = np.indices((n, n))
-    means = np.array([G[(j - i) % n == shift].mean() for shift in range(n)])  # (n,)
-    return means[(j - i) % n]
+    G = square_array("G", G)
+    i, j = np.indices(G.shape)
+    means = G[i, (i + j) % len(G)].mean(axis=0)                        # (n,), one per diagonal
+    return means[(j - i) % len(G)]
 
 
 # --- 6. What does interference do? ----------------------------------------------------------------
@@ -410,10 +421,11 @@ def excess_error(U, b, A, v, x, delta):
     """Error that moving from x to x + delta adds, against the ideal circuit's own answers.
 
     error(x) = sum_i (relu(U x + b)_i - relu(A x + v)_i)^2, so a perfect model scores 0 everywhere.
-    x (B, n); delta (B, n) or (n,). Returns error(x + delta) - error(x), (B,).
+    x (B, n); delta (B, n), or (n,) for all examples. Returns error(x + delta) - error(x), (B,).
     """
     U, b, x, _, _ = circuit(U, b, x)
     A, v = finite_array("A", A, U.shape, U.dtype), finite_array("v", v, b.shape, U.dtype)
+    delta = finite_array("delta", delta, x.shape if np.ndim(delta) == 2 else b.shape, U.dtype)
 
     def error(x):
         return np.sum((relu(x @ U.T + b) - relu(x @ A.T + v))**2, axis=1)
@@ -421,18 +433,27 @@ def excess_error(U, b, A, v, x, delta):
     return error(x + delta) - error(x)
 
 
+def worst_of(U, b, A, v, x, directions):
+    """For each example the perturbation that hurts most, of `directions` (K, n).
+
+    Returns (delta (B, n), its excess error (B,)).
+    """
+    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])   # (K, B)
+    return directions[np.argmax(excess, axis=0)], np.max(excess, axis=0)
+
+
 def worst_case_perturbation(U, b, A, v, x, size):
     """The perturbation of length `size` along a row of U - A, forward or backward, that hurts most.
 
-    A row of U - A is the direction in which one target's interference adds up fastest. All 2n
-    directions are tried on each example x (B, n) and the worst is kept: a lower bound on the worst
-    case of that length. Returns (delta (B, n), its excess error (B,)).
+    A row of U - A is the direction in which one target's interference adds up fastest, before the
+    relu. All 2n directions are tried on each example x (B, n) and the worst is kept: a lower bound
+    on the worst case of that length. (A row of zeros stands for no perturbation.)
+
+    Returns (delta (B, n), its excess error (B,)).
     """
-    check(size > 0, "size", "positive", size)
+    check(0 < size < np.inf, "size", "positive", size)
     U, b, x, _, _ = circuit(U, b, x)
     rows = U - finite_array("A", A, U.shape, U.dtype)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows *= float(size) / np.maximum(lengths, np.finfo(U.dtype).tiny)  # a row of zeros stays zero
-    directions = np.vstack([rows, -rows])                              # (2n, n)
-    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])  # (2n, B)
-    return directions[np.argmax(excess, axis=0)], np.max(excess, axis=0)
+    rows *= float(size) / np.where(lengths > 0, lengths, 1)
+    return worst_of(U, b, A, v, x, np.vstack([rows, -rows]))

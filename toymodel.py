@@ -1,10 +1,11 @@
 """Toy models of superposition in pure NumPy, with every gradient derived by hand.
 
-A network that must carry n sparse features through m < n dimensions stores them as directions that
-are not orthogonal: superposition. This file holds what it takes to watch that happen: features,
-tasks, four models, their gradients, Adam and a training loop. It does not ask which of the weights
-are real; `interference.py` does. Run it (`python toymodel.py`, a few seconds) to see the gradients
-checked, a pentagon trained and the cost of a training step.
+A network that must carry n features through m < n dimensions stores them as directions that are not
+orthogonal: superposition. Two features that share a direction disturb each other only when both are
+active, which is rare if features are sparse, and a relu removes small disturbances. This file holds
+what it takes to watch that happen: features, tasks, four models, their gradients, Adam, training.
+What the resulting weights mean is the subject of `interference.py`. Run it (`python toymodel.py`, a
+few seconds) to see gradients checked, a pentagon trained and the cost of a training step.
 
 Notation. Every file uses it. Papers write column vectors, h = W x; here each *row* of an array is
 one example, so the same product reads h = x @ W.T.
@@ -12,40 +13,44 @@ one example, so the same product reads h = x @ W.T.
     symbol      shape    meaning
     ----------  -------  --------------------------------------------------------------------------
     n, m, B              n_features, n_residual, batch_size
-    x           (B, n)   features: nonzero with probability `density`, then uniform on [0, 1]
-    W_down      (m, n)   into the residual space: h = x @ W_down.T, of shape (B, m)
-    W_up        (n, m)   out of it: z = h @ W_up.T + b, of shape (B, n)
+    x           (B, n)   features: each nonzero with probability `density`, then uniform on [0, 1]
+    W_down      (m, n)   into the residual space of m dimensions
+    h           (B, m)   what is there: h = x @ W_down.T
+    W_up        (n, m)   out of it
     b           (n,)     bias
-    y_hat       (B, n)   the model's output, relu(z)
-    A, v        (n, n)   the ideal circuit, v (n,): the right answer is y = relu(x @ A.T + v)
+    z, y_hat    (B, n)   z = h @ W_up.T + b, and the model's output y_hat = relu(z)
+    W           (m, n)   W_down of a tied model, in which W_up is W.T
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
+    A           (n, n)   weights of the ideal circuit, which gives the right answers
+    v           (n,)     its bias: y = relu(x @ A.T + v)
     importance  (n,)     how much each target counts in the loss (all ones unless said)
 
-The loss is a mean over the batch and a sum over the targets:
+The loss is a mean over the batch and a sum over the targets (two models add a regulariser):
 
     L = 1/B sum_b sum_i importance_i (y_hat_bi - y_bi)^2
 
-One derivation serves all four models. Each of them computes z_bi = sum_j U_ij x_bj + b_i; they
-differ only in what U is made of. The chain rule, from the loss backwards:
+One derivation serves all four models. Each computes z_bi = sum_j U_ij x_bj + b_i; they differ only
+in what U is made of. The chain rule, from the loss backwards (1[z > 0] is 1 where the relu lets z
+through, its gate being open, and 0 elsewhere):
 
-    dL/dz_bi = 2/B importance_i (y_hat_bi - y_bi) 1[z_bi > 0]  =: g_bi   relu: open gates only
-    dL/db_i  = sum_b g_bi                                      db = g.sum(axis=0)
-    dL/dU_ij = sum_b g_bi x_bj                                 dU = g.T @ x
+    g_bi = dL/dz_bi = 2/B importance_i (y_hat_bi - y_bi) 1[z_bi > 0]
+    dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
+    dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x
 
 and one more step leads from dU to what a model really trains:
 
-    lifted   U is trained itself                 dU
-    untied   U_ij = sum_k W_up_ik W_down_kj      dW_up = dU @ W_down.T,   dW_down = W_up.T @ dU
-    tied     W_down = W and W_up = W.T           dW = dW_down + dW_up.T = W @ dU + W @ dU.T
-    masked   U * s, s = sigmoid(logits)          dlogits = dU * U * s * (1 - s),  as s' = s (1 - s)
+    tied     U = W.T @ W            dW = dW_down + dW_up.T = W @ dU + W @ dU.T, as W is used twice
+    untied   U = W_up @ W_down      dW_up = dU @ W_down.T,   dW_down = W_up.T @ dU
+    lifted   U itself               dU + l1 sign(U), with the regulariser l1 sum|U|
+    masked   U = V * s              dlogits = (dU * V + penalty) * s * (1 - s): V is fixed, and
+                                    s = sigmoid(logits), s' = s (1 - s), regulariser penalty sum s
 
-Matrix products may be taken in any order, so the code never forms dU when m << n. For example
-dW_up = (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h: the left order costs B n^2
-multiplications, the right one B n m, and h is already there from the forward pass. Both orders are
-the same number; the tests compare them.
+A matrix product may be bracketed either way, so tied and untied models never form dU. For example
+dW_up = (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h: the first bracketing takes more than
+B n^2 multiplications, the last B n m, and h is there from the forward pass. The tests compare them.
 
 Sources: Toy Models of Superposition (Elhage et al. 2022) for the models and the features; A Toy
-Model of Interference Weights (Olah, Turner, Conerly 2025) for virtual weights and ideal circuits.
+Model of Interference Weights (Olah, Turner, Conerly 2025; "the note") for the other two.
 """
 import os
 
@@ -82,19 +87,27 @@ def finite_array(argument, value, shape, dtype=None):
     return array
 
 
+def square_array(argument, value):
+    """`value` as a `finite_array` of shape (n, n)."""
+    array = finite_array(argument, value, (None, None))
+    return shaped_array(argument, array, (len(array), len(array)), array.dtype)
+
+
 def shaped_array(argument, value, shape, dtype):
     """`value` as a non-empty array of that dtype; None in `shape` stands for any length."""
     array = np.asarray(value, dtype)
-    wanted = tuple(a if s is None else s for s, a in zip(shape, array.shape))
-    if array.shape != wanted or array.ndim != len(shape) or array.size == 0:
-        check(False, argument, f"non-empty and of shape {shape} (None: any)", array.shape)
+    fits = array.ndim == len(shape) and all(s in (None, a) for s, a in zip(shape, array.shape))
+    check(fits and array.size > 0, argument, f"non-empty and of shape {shape}", array.shape)
     return array
 
 
 # --- Data: sparse features, and tasks with a known ideal circuit ----------------------------------
 
 def relu(z):
-    """max(z, 0), elementwise; z where z.real > 0 if z is complex. A NaN stays a NaN."""
+    """max(z, 0), elementwise. For complex z, which only `check_gradients` uses, z where z.real > 0.
+
+    What is not finite is never hidden: NaN stays NaN, and -inf becomes NaN.
+    """
     return z * (z.real > 0)
 
 
@@ -112,7 +125,7 @@ def sparse_features(rng, batch_size, n_features, density, dtype=np.float32):
     check(n_features >= 1, "n_features", "at least 1", n_features)
     check(0 < density <= 1, "density", "in (0, 1]", density)
     size = batch_size * n_features
-    if density < 0.1:  # where the two rules take the same time
+    if density < 0.1:
         x = np.zeros(size, dtype)
         count = rng.binomial(size, density)
         active = rng.choice(size, count, replace=False, shuffle=False)
@@ -137,10 +150,10 @@ def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32)
     rows = np.arange(batch_size)
     start = set_size * rng.integers(0, 2, batch_size)  # (B,): where each example's set begins
     x = np.zeros((batch_size, 2 * set_size), dtype)
-    for last in range(set_size - n_active, set_size):  # Floyd's sampling without replacement:
-        pick = start + rng.integers(0, last + 1, batch_size)  # any of the first last + 1 features,
-        pick = np.where(x[rows, pick] > 0, start + last, pick)  # or the newest one if that is taken
-        x[rows, pick] = 1 - rng.random(batch_size, dtype)
+    for newest in range(set_size - n_active, set_size):  # Floyd's sampling without replacement:
+        pick = start + rng.integers(0, newest + 1, batch_size)  # one of the first newest + 1,
+        pick = np.where(x[rows, pick] > 0, start + newest, pick)  # or, if that is taken, the newest
+        x[rows, pick] = 1 - rng.random(batch_size, dtype)  # never 0, so x > 0 means taken
     return x
 
 
@@ -152,9 +165,9 @@ class Task:
     """
 
     def __init__(self, A, v, sample, importance=None):
-        self.v = finite_array("v", v, (None,))
-        self.n_features = len(self.v)
-        self.A = finite_array("A", A, (self.n_features, self.n_features))
+        self.A = square_array("A", A)
+        self.n_features = len(self.A)
+        self.v = finite_array("v", v, (self.n_features,))
         self.sample = sample
         finite_array("sample(rng, 1)", sample(np.random.default_rng(0), 1), (1, self.n_features))
         self.importance = importance
@@ -169,19 +182,19 @@ class Task:
 
 
 class CopyTask(Task):
-    """Give every feature back: A = I and v = 0. As features are never negative, y is x itself."""
+    """Give every feature back: A = I and v = 0. `sample` must not return negative features."""
 
     def __init__(self, n_features, sample, importance=None):
         super().__init__(np.eye(n_features), np.zeros(n_features), sample, importance)
 
     def batch(self, rng, batch_size):
-        """x and y, the same array: computing x @ I would take half of a training step."""
+        """x and y, the same array: relu(x @ I + 0) is x, and the product would cost n^2."""
         x = self.sample(rng, batch_size)
         return x, x
 
 
 def identity_task(n_features, density, importance=None):
-    """Give every feature back: A is the identity and v is 0 (Toy Models of Superposition)."""
+    """The task of Toy Models of Superposition: give independent sparse features back."""
     check(n_features >= 1, "n_features", "at least 1", n_features)
     sample = partial(sparse_features, n_features=n_features, density=density)
     return CopyTask(n_features, sample, importance)
@@ -199,14 +212,14 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
           n_blocks)
     check(0 < weight_density <= 1, "weight_density", "in (0, 1]", weight_density)
     block = np.arange(n_features) * n_blocks // n_features  # (n,): which block each feature is in
-    kept = sparse_features(np.random.default_rng(seed), n_features, n_features, weight_density)
-    A = kept * (block[:, None] == block)
+    entries = sparse_features(np.random.default_rng(seed), n_features, n_features, weight_density)
+    A = entries * (block[:, None] == block)
     sample = partial(sparse_features, n_features=n_features, density=density)
     return Task(A, np.full(n_features, bias, np.float32), sample)
 
 
 def correlated_task(set_size=100, n_active=2):
-    """Give every feature back, when the features come from `correlated_features`."""
+    """The task of the note's Appendix 3: give `correlated_features` back."""
     sample = partial(correlated_features, set_size=set_size, n_active=n_active)
     return CopyTask(2 * set_size, sample)
 
@@ -214,32 +227,39 @@ def correlated_task(set_size=100, n_active=2):
 # --- Four models: forward and backward side by side -----------------------------------------------
 
 class Model:
-    """What the four models share: bias, relu, loss and g = dL/dz. Each adds its own chain rule:
+    """What the four models share: bias, relu, loss and g. Each adds what is its own:
 
-    product(x)              -> x @ U.T (B, n), and whatever the backward pass will want again
-    gradients(g, x, saved)  -> dict name -> gradient, one line backward per line forward
+    product(x)              -> x @ U.T (B, n), and `saved`: what the backward pass will want again
+    gradients(g, x, saved)  -> dict name -> gradient, for all parameters but b
 
-    A model copies the arrays it is given and computes in their dtype, whatever it is fed.
+    A model copies the arrays it is given, and computes in the dtype of the first of them.
     """
 
-    names = ()  # of the attributes that training updates
+    parameter_names = ()
 
     @property
     def parameters(self):
         """dict name -> array: what training updates, in place."""
-        return {name: getattr(self, name) for name in self.names}
+        return {name: getattr(self, name) for name in self.parameter_names}
 
     def regulariser(self):
         """What is added to the squared error; 0 unless a model says otherwise."""
         return 0.0
 
-    def shaped(self, x, y, importance):
+    def as_arrays(self, x, y, importance):
         """All three as arrays of the right shapes, in this model's dtype."""
         n, dtype = len(self.b), self.b.dtype
         x = shaped_array("x", x, (None, n), dtype)
         y = shaped_array("y", y, (len(x), n), dtype)
         importance = np.ones(n, dtype) if importance is None else importance
-        return x, y, shaped_array("importance", importance, (n,), dtype)
+        return x, y, finite_array("importance", importance, (n,), dtype)
+
+    def finite_loss(self, loss, x, y):
+        """`loss` as a number. If it is not finite because x or y is not: ValueError."""
+        if not np.isfinite(loss):  # look only now: checking every batch would slow training down
+            finite_array("x", x, x.shape)
+            finite_array("y", y, y.shape)
+        return loss.item()
 
     def forward(self, x):
         """x (B, n) -> y_hat (B, n). Raises ValueError for a wrong shape or entries not finite."""
@@ -247,21 +267,22 @@ class Model:
         return relu(self.product(x)[0] + self.b)
 
     def loss(self, x, y, importance=None):
-        """mean_b sum_i importance_i (y_hat_bi - y_bi)^2 + regulariser, as the notation has it.
+        """mean_b sum_i importance_i (y_hat_bi - y_bi)^2 + regulariser, as the formula has it.
 
         Returns a float (complex if parameters are, which is how gradients are checked).
         Raises ValueError for shapes that do not fit, empty batches and entries not finite.
         """
-        x, y, importance = self.shaped(x, y, importance)
-        error = self.forward(x) - finite_array("y", y, y.shape)
-        return (np.mean(np.sum(importance * error**2, axis=1)) + self.regulariser()).item()
+        x, y, importance = self.as_arrays(x, y, importance)
+        error = relu(self.product(x)[0] + self.b) - y
+        loss = np.mean(np.sum(importance * error**2, axis=1)) + self.regulariser()
+        return self.finite_loss(loss, x, y)
 
     def loss_and_gradients(self, x, y, importance=None):
         """The same loss, and its gradient: a dict with the keys and shapes of `parameters`.
 
         Raises ValueError as `loss` does.
         """
-        x, y, importance = self.shaped(x, y, importance)
+        x, y, importance = self.as_arrays(x, y, importance)
         z, saved = self.product(x)
         z = z + self.b                                # (B, n)
         gate = z > 0                                  # (B, n)
@@ -269,10 +290,7 @@ class Model:
         dy_hat = (2 / len(x) * importance) * error    # (B, n), dL/dy_hat
         g = dy_hat * gate                             # (B, n), dL/dz
         squared_error = 0.5 * np.vdot(error, dy_hat)  # error times half its slope, summed over all
-        loss = float(squared_error + self.regulariser())
-        if not math.isfinite(loss):  # only now look whether the input is to blame: saves time
-            for name, array in (("x", x), ("y", y)):
-                finite_array(name, array, array.shape)
+        loss = self.finite_loss(squared_error + self.regulariser(), x, y)
         db = np.ones(len(x), g.dtype) @ g             # (B,) @ (B, n) -> (n,), a fast sum over b
         return loss, {"b": db, **self.gradients(g, x, saved)}
 
@@ -280,7 +298,7 @@ class Model:
 class TiedModel(Model):
     """z = x @ W.T @ W + b with W (m, n), b (n,): one matrix both stores and reads a feature."""
 
-    names = ("W", "b")
+    parameter_names = ("W", "b")
 
     def __init__(self, W, b):
         self.W = finite_array("W", W, (None, None)).copy()
@@ -290,7 +308,7 @@ class TiedModel(Model):
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
         """Normal weights of standard deviation `scale`, sqrt(2 / (n + m)) by default; b = 0.
 
-        Raises ValueError for sizes below 1 or a scale that is not positive; likewise UntiedModel.
+        Raises ValueError for sizes below 1 or a scale that is not positive.
         """
         scale = (2 / max(n_features + n_residual, 1))**0.5 if scale is None else scale
         return cls(normal_weights(rng, n_residual, n_features, scale, dtype), np.zeros(n_features))
@@ -313,7 +331,7 @@ class TiedModel(Model):
 class UntiedModel(Model):
     """z = x @ W_down.T @ W_up.T + b with W_down (m, n), W_up (n, m), b (n,)."""
 
-    names = ("W_down", "W_up", "b")
+    parameter_names = ("W_down", "W_up", "b")
 
     def __init__(self, W_down, W_up, b):
         self.W_down = finite_array("W_down", W_down, (None, None)).copy()
@@ -323,7 +341,10 @@ class UntiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights of standard deviation `scale`, 1 / sqrt(m) by default; b = 0."""
+        """Normal weights of standard deviation `scale`, 1 / sqrt(m) by default; b = 0.
+
+        Raises ValueError for sizes below 1 or a scale that is not positive.
+        """
         scale = max(n_residual, 1)**-0.5 if scale is None else scale
         W_down = normal_weights(rng, n_residual, n_features, scale, dtype)
         W_up = normal_weights(rng, n_features, n_residual, scale, dtype)
@@ -345,17 +366,17 @@ class UntiedModel(Model):
 
 
 class LiftedModel(Model):
-    """z = x @ U.T + b with every entry of U (n, n) free: "upstairs", where no features collide.
+    """z = x @ U.T + b with every entry of U (n, n) free: no feature has to share a direction.
 
     Adds l1 * sum|U| to the loss, with l1 >= 0.
     """
 
-    names = ("U", "b")
+    parameter_names = ("U", "b")
 
     def __init__(self, U, b, l1=0.0):
         check(l1 >= 0, "l1", ">= 0", l1)
-        self.b = finite_array("b", b, (None,)).copy()
-        self.U = finite_array("U", U, (len(self.b), len(self.b)), self.b.dtype).copy()
+        self.U = square_array("U", U).copy()
+        self.b = finite_array("b", b, (len(self.U),), self.U.dtype).copy()
         self.l1 = l1
 
     def virtual_weights(self):
@@ -375,23 +396,24 @@ class LiftedModel(Model):
 
 
 class MaskedModel(Model):
-    """z = x @ (U * s).T + b, with s = sigmoid(logits) in (0, 1), one mask entry per virtual weight.
+    """z = x @ (U * s).T + b, with s = sigmoid(logits) in [0, 1], one mask entry per weight.
 
-    U (n, n) stays fixed; logits (n, n) and b (n,) are trained. Adds penalty * sum s to the loss.
+    Here U (n, n) is the fixed V of the derivation; logits (n, n) and b (n,) are trained. Adds
+    penalty * sum s to the loss, with penalty >= 0.
     """
 
-    names = ("logits", "b")
+    parameter_names = ("logits", "b")
 
     def __init__(self, U, b, logits, penalty=0.0):
         check(penalty >= 0, "penalty", ">= 0", penalty)
-        self.b = finite_array("b", b, (None,)).copy()
-        self.U = finite_array("U", U, (len(self.b), len(self.b)), self.b.dtype).copy()
-        self.logits = finite_array("logits", logits, self.U.shape, self.b.dtype).copy()
+        self.U = square_array("U", U).copy()
+        self.b = finite_array("b", b, (len(self.U),), self.U.dtype).copy()
+        self.logits = finite_array("logits", logits, self.U.shape, self.U.dtype).copy()
         self.penalty = penalty
 
     def mask(self):
-        """s = sigmoid(logits) (n, n), in (0, 1)."""
-        return 1 / (1 + np.exp(-self.logits))
+        """s = sigmoid(logits) (n, n) = 1 / (1 + exp(-logits)), in a form that cannot overflow."""
+        return 0.5 * (1 + np.tanh(0.5 * self.logits))
 
     def virtual_weights(self):
         """U * s (n, n): the weights that act."""
@@ -406,12 +428,12 @@ class MaskedModel(Model):
         return x @ (self.U * s).T, s             # (B, n) @ (n, n) -> (B, n)
 
     def gradients(self, g, x, s):
-        ds = (g.T @ x) * self.U + self.penalty   # dU * U, (n, n)
+        ds = (g.T @ x) * self.U + self.penalty   # dL/d(U * s) times U, (n, n)
         return {"logits": ds * s * (1 - s)}      # (n, n)
 
 
 def normal_weights(rng, rows, columns, scale, dtype):
-    """(rows, columns) normal numbers; float32 is the rounded float64, so both start alike."""
+    """(rows, columns) normal numbers, drawn in float64 so that all dtypes start (nearly) alike."""
     check(min(rows, columns) >= 1, "n_features and n_residual", "at least 1", (rows, columns))
     check(scale > 0, "scale", "positive", scale)
     return rng.normal(0.0, scale, (rows, columns)).astype(dtype)
@@ -422,9 +444,12 @@ def normal_weights(rng, rows, columns, scale, dtype):
 class Adam:
     """Adam (Kingma and Ba 2015): steps of about `learning_rate`, whatever a gradient's size.
 
-    mean   <- beta1 mean   + (1 - beta1) gradient      both start at 0; dividing by 1 - beta^t
-    square <- beta2 square + (1 - beta2) gradient^2    undoes that start
+    mean   <- beta1 mean   + (1 - beta1) gradient          = mean   + (1 - beta1) (gradient - mean)
+    square <- beta2 square + (1 - beta2) gradient^2        likewise
     p      <- p - learning_rate mean_hat / (sqrt(square_hat) + epsilon)
+
+    with mean_hat = mean / (1 - beta1^t) and likewise square_hat: both averages start at 0, and this
+    makes up for it. Raises ValueError for a learning rate that is not positive.
     """
 
     def __init__(self, parameters, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -450,9 +475,9 @@ class Adam:
             p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
 
 
-SCHEDULES = {  # fraction of the learning rate that is left at a fraction t of training
-    "constant": lambda t: 1.0,
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
+SCHEDULES = {  # share of the learning rate that is left when a fraction of training is over
+    "constant": lambda fraction: 1.0,
+    "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
 }
 
 
@@ -476,9 +501,10 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     """
     check(steps >= 1, "steps", "at least 1", steps)
     check(schedule in SCHEDULES, "schedule", f"one of {sorted(SCHEDULES)}", repr(schedule))
-    check(all(0 <= s <= steps for s in snapshots), "snapshots", f"in 0..{steps}", snapshots)
+    snapshots = set(snapshots)
+    check(snapshots <= set(range(steps + 1)), "snapshots", f"in 0..{steps}", snapshots)
     rng = np.random.default_rng(seed).spawn(1)[0]
-    np.empty(2**24, np.uint8)  # once one block this big was freed, glibc keeps memory between steps
+    np.empty(2**24, np.uint8)  # speed only: after freeing so much, glibc keeps memory between steps
     adam = Adam(model.parameters, learning_rate)
     history = History(np.empty(steps), {})
     with np.errstate(all="ignore"):  # a run that diverges says so below, once
@@ -502,11 +528,12 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
 def check_gradients(model, x, y, importance=None):
     """Worst relative error of each gradient against complex-step derivatives, in float64.
 
-    For an analytic L and a tiny step, L(p + i step) = L(p) + i step L'(p) + O(step^2), so
-    L'(p) = Im L(p + i step) / step. Nothing is subtracted, so step = 1e-20 is exact to rounding.
+    L(p + i step) = L(p) + i step L'(p) - step^2 L''(p) / 2 - ... for an analytic L, so that
+    L'(p) = Im L(p + i step) / step up to step^2. Nothing is subtracted, so no digits are lost, and
+    step = 1e-20 is exact to rounding.
 
     Returns a dict: name -> largest absolute difference over largest derivative of that parameter.
-    Only a pre-activation of exactly 0 (zero biases!) has no derivative to compare with.
+    At a kink, where z is exactly 0, there is no derivative: check at random nonzero biases.
     """
     twin = copy.copy(model)
     for name, value in model.parameters.items():
