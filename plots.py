@@ -334,9 +334,11 @@ def block_histogram(seed):
     overlap = float(np.mean(real < np.quantile(rest, 0.99)))
     figure, (whole, positive) = new_figure(2, width=6)
     weight_bars(whole, model.U, model.dL, f"all {model.U.size} weights", bins=50)
-    positive.hist([real, rest], np.linspace(0, model.U.max(), 31), stacked=True,
-                  color=[BLUE, BROWN], hatch=["//", ""], edgecolor="white",
-                  label=["real", "interference"])
+    _, _, (bars, _) = positive.hist([real, rest], np.linspace(0, model.U.max(), 31), stacked=True,
+                                    color=[BLUE, BROWN], edgecolor="white",
+                                    label=["real (hatched)", "interference"])
+    for bar in bars:
+        bar.set_hatch("//")
     positive.set(title="the positive ones, real at the bottom", xlabel="virtual weight",
                  ylabel="number of weights (cut off)", ylim=(0, len(real)))
     positive.legend()
@@ -365,7 +367,7 @@ def learned_vs_ideal(seed):
     figure.colorbar(points, ax=ax, label="dL (> 0 helps)")
     ax.plot([0, 1], [0, 1], "k--", lw=1)
     ax.axhline(0, color="0.7", lw=1, zorder=0)
-    ax.text(0.35, 0.62, "learned exactly", weight="bold")
+    ax.text(0.2, 0.6, "learned exactly", weight="bold")
     ax.text(1.02, 0.45, "shrunk", weight="bold")
     ax.text(1.02, -0.05, "not learned", weight="bold")
     ax.text(0.04, 0.95 * U.min(), "interference (A = 0)", weight="bold")
@@ -397,10 +399,11 @@ def precision_recall(seed):
     """
     model = block_model(seed)
     figure, ax = new_figure(1, width=10.5, height=6)
-    area = {}
+    area, at_20 = {}, {}
     for name, (label, color, line) in SCORE_STYLES.items():
         precision, recall = itf.precision_recall(model.scores[name], model.is_real)
         area[name] = itf.average_precision(precision, recall)
+        at_20[f"{name} at recall 0.2"] = float(precision[np.searchsorted(recall, 0.2)])
         ax.plot(recall, precision, line, color=color, label=f"{label}: {area[name]:.2f}")
     base = float(model.is_real.mean())
     rate = relu(model.x @ model.U.T + model.b).mean(axis=0)            # (n,), E[y_hat_i]
@@ -412,7 +415,8 @@ def precision_recall(seed):
     ax.legend(title="average precision", loc="center left", bbox_to_anchor=(1.02, 0.5))
     caption(figure, f"""Published TWERA collapses: {rare} of its top 100 weights lead into targets
         whose mean output is below 1 % of the largest. The guard keeps those denominators up.""")
-    return figure, {"era": area["era"], **area, "base rate": base, "rare in TWERA's top 100": rare,
+    return figure, {"era": area["era"], **area, **at_20, "base rate": base,
+                    "rare in TWERA's top 100": rare,
                     "second order r": correlation(model.scores["second_order"], model.dL)}
 
 
@@ -980,9 +984,10 @@ def show(figures):
     """Open finished figures (the last frame of a film) in windows, until these are closed."""
     from matplotlib import pyplot
     for name, figure in figures.items():
-        image = pixels(figure[-1] if isinstance(figure, list) else figure)
-        inches = image.shape[1] / 100, image.shape[0] / 100
-        pyplot.figure(name, figsize=inches, dpi=100).figimage(image)
+        figure = figure[-1] if isinstance(figure, list) else figure
+        axes = pyplot.figure(name, figure.get_size_inches()).add_axes((0, 0, 1, 1), frameon=False)
+        axes.imshow(pixels(figure))
+        axes.axis("off")
     pyplot.show()
 
 
@@ -1004,7 +1009,7 @@ def parse(arguments):
         parser.error(f"no figure named {', '.join(unknown)}; there are: {', '.join(FIGURES)}")
     if options.seed < 0:
         parser.error(f"--seed must be 0 or more, got {options.seed}")
-    if options.show and matplotlib.get_backend().lower() == "agg":
+    if options.show and matplotlib.get_backend().lower() in ("agg", "cairo", "pdf", "ps", "svg"):
         parser.error("--show needs a display, and there is none; leave it out: files need none")
     if not options.list:
         try:

@@ -65,8 +65,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 # --- What every public function checks at its boundary --------------------------------------------
+
 
 def check(condition, argument, requirement, value):
     """Raise a ValueError that names the argument, what was required and what came."""
@@ -102,6 +102,7 @@ def shaped_array(argument, value, shape, dtype):
 
 
 # --- Data: sparse features, and tasks with a known ideal circuit ----------------------------------
+
 
 def relu(z):
     """max(z, 0), elementwise. For complex z, which only `check_gradients` uses, z where z.real > 0.
@@ -225,6 +226,7 @@ def correlated_task(set_size=100, n_active=2):
 
 
 # --- Four models: forward and backward side by side -----------------------------------------------
+
 
 class Model:
     """What the four models share: bias, relu, loss and g. Each adds what is its own:
@@ -441,6 +443,7 @@ def normal_weights(rng, rows, columns, scale, dtype):
 
 # --- Training, and the check of every gradient ----------------------------------------------------
 
+
 class Adam:
     """Adam (Kingma and Ba 2015): steps of about `learning_rate`, whatever a gradient's size.
 
@@ -554,6 +557,7 @@ def check_gradients(model, x, y, importance=None):
 
 
 # --- python toymodel.py ---------------------------------------------------------------------------
+
 
 def demo():
     """Print the gradient check of every model, a trained pentagon, and milliseconds per step."""
