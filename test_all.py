@@ -863,7 +863,7 @@ def test_readme_names_every_figure_and_no_test_or_picture_that_is_not_there():
         assert text and name in plots.FIGURES and suffix in ("png", "gif"), path
 
 
-def test_readme_quotes_code_as_it_is():
+def test_claim_readme_quotes_code_as_it_is():
     code = (ROOT / "toymodel.py").read_text() + (ROOT / "interference.py").read_text()
     lessons = README[:README.index("## Exercises")]
     for line in "".join(re.findall(r"```python\n(.*?)```", lessons, re.DOTALL)).splitlines():
