@@ -526,11 +526,12 @@ def test_ideal_weights_find_the_circuit_that_the_bottleneck_hid():
     close(U_star, np.eye(6), atol=0.02, err_msg="does a gate that starts shut stay shut?")
     close(b_star, 0, atol=0.02)
     same(U, model.virtual_weights(), err_msg="the model's own weights must not change")
-    still = {"steps": 1, "batch_size": 4096, "learning_rate": 1e-9}
-    for shift in (-9, 9):
-        z_mean = (itf.ideal_weights(U, b + shift, task, **still)[1] + (U / 2 * 0.3).sum(axis=1))
-        close(z_mean, np.maximum(0, b + shift + (U / 2 * 0.3).sum(axis=1)), atol=0.05,
-              err_msg="biases start no lower than where the mean of z is 0, and else as they were")
+    W = 3 * rng(1).normal(size=(6, 6))
+    for c in (-9.0, 0.2):
+        _, start = itf.ideal_weights(W, np.full(6, c), task, steps=1, batch_size=4096,
+                                     learning_rate=1e-9)
+        close(start, np.maximum(c, -W.sum(axis=1) * 0.3 / 2), atol=0.15,
+              err_msg="a bias starts where the mean of z is 0, or where it was if that is higher")
     shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, **options)
     assert np.abs(shrunk).max() < 0.05, "a large l1 pulls every weight to 0"
 
@@ -637,6 +638,8 @@ def test_set_means_by_hand():
     U = np.array([[9, 1, 5, 6, 0, 0], [3, 9, 7, 6, 0, 4], [0, 0, 9, 4, 2, 2],
                   [0, 4, 8, 9, 2, 2], [1, 1, 3, 5, 9, 7], [1, 1, 7, 9, 7, 9]])
     close(itf.set_mean_component(U, 2), np.kron([[2, 6, 1], [1, 6, 2], [1, 6, 7]], np.ones((2, 2))))
+    means = itf.set_mean_component(U, 3)
+    close(means[0], [(U[:3, :3].sum() - 27) / 6] * 3 + [U[:3, 3:].mean()] * 3)
 
 
 def test_feature_dimensionality_of_known_shapes():
@@ -856,7 +859,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_readme_names_every_figure_and_no_test_or_picture_that_is_not_there():
     for name in plots.FIGURES:
         assert f"`{name}`" in README, f"figure {name} is not in the README"
-    for cited in set(re.findall(r"\btest_\w+", README)) - {"test_all"}:
+    for cited in set(re.findall(r"\btest_\w+", README)) - {"test_all", "test_mine"}:
         assert cited in globals(), f"README cites {cited}, which does not exist"
     for text, path in re.findall(r"!\[(.*?)\]\((.*?)\)", README):
         name, _, suffix = pathlib.Path(path).name.partition(".")
@@ -988,7 +991,8 @@ def test_claim_correlated_features():
     shown = numbers("correlated_features", 0)
     assert shown["within mean"] > 0.05 and shown["between mean"] < -0.06
     assert shown["between sd"] > shown["within sd"] and shown["helps"] > 0 > shown["harms"]
-    assert shown["loss without set means"] > 1.3
+    assert shown["loss without set means"] > 1.3, "the means help against the rest"
+    assert shown["loss without interference"] < 1, "all together, interference harms"
 
 
 @two_seeds
@@ -1012,7 +1016,8 @@ def test_claim_second_order(seed):
 @two_seeds
 def test_claim_pruned_loss(seed):
     shown = numbers("pruned_loss", seed)
-    assert shown["rising ratio"] > 2, "the true loss blows up while summed dL rises"
+    assert shown["ratio at the peak"] > 2, "the true loss blows up while summed dL rises"
+    assert shown["worst ratio"] > shown["ratio at the peak"]
     assert 60 <= shown["mask kept"] <= 120 and shown["mask in A"] >= 0.9 * shown["mask kept"]
     assert shown["mask loss"] < 0.85 * shown["whole loss"]
     for (name, refit), losses in shown["losses"].items():
@@ -1026,11 +1031,13 @@ def test_claim_effectiveness(seed):
     assert shown["dL of the most effective"] > shown["its half interval"] > 0, "it must help"
 
 
-def test_claim_attribution_graph():
-    shown = numbers("attribution_graph", 0)
+@two_seeds
+def test_claim_attribution_graph(seed):
+    shown = numbers("attribution_graph", seed)
     assert shown["sparse graphs"] > 0.9 and shown["dense graphs"] < 0.75, "dense: no side-stepping"
     assert all(graph >= weight for graph, weight in zip(shown["graphs"], shown["weights"]))
-    assert shown["fixed, sparse"] < 0.75, "sparse inputs alone do not help"
+    assert shown["fixed, sparse"] < shown["dense graphs"] + 0.15 < shown["sparse graphs"], \
+        "sparse inputs alone hardly help, training on them does"
 
 
 @two_seeds
@@ -1084,6 +1091,6 @@ def test_claim_exercise_answers():
     assert 0.58 < precision(guarded) < 0.68, "exercise 6"
     assert precision(abs(model.U)) == pytest.approx(0.04, abs=0.005), "exercise 7"
     pruned = numbers("pruned_loss", 0)
-    assert 3 < pruned["rising ratio"] < 4, "exercise 9"
-    assert pruned["losses"]["weight", True][6] < pruned["whole loss"], "exercise 9, refitted"
+    ratios = [pruned["losses"]["weight", refit][6] / pruned["whole loss"] for refit in (0, 1)]
+    close(ratios, [3.7, 0.87], rtol=0.1, err_msg="exercise 9, as trained and refitted")
     assert all(69 < gap < 75 for gap in numbers("pentagon", 7)["gaps at density 0.05"])
