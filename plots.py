@@ -761,13 +761,14 @@ def graph_precision(model, density, seed, examples=1000):
     return float(np.mean(shares))
 
 
-def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
+def attribution_graph(seed, sparser=(0.01, 0.03, 0.1, 0.2)):
     """Do one example's graphs side-step interference? Yes if features are sparse, in training too.
 
     Precision: of as many strongest edges (or weights) as real ones are in play, the share that is
     real by Definition 2. Status: our observation. Source of the graphs: Circuit Tracing (2025).
     """
-    models = [block_model(seed, density=density) for density in densities]
+    densities = (*sparser, 0.3)
+    models = [*(block_model(seed, density=density) for density in sparser), block_model(seed)]
     curves = {"graphs": [graph_precision(m, d, seed) for m, d in zip(models, densities)],
               "weights": [float(itf.precision_recall(m.U, m.is_real)[0][m.is_real.sum() - 1])
                           for m in models],
