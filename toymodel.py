@@ -249,11 +249,12 @@ class Model:
         return 0.0
 
     def as_arrays(self, x, y, importance):
-        """All three as arrays of the right shapes, in this model's dtype."""
+        """All three in this model's dtype, of the right shapes; no importance is the number 1."""
         n, dtype = len(self.b), self.b.dtype
         x = shaped_array("x", x, (None, n), dtype)
         y = shaped_array("y", y, (len(x), n), dtype)
-        importance = np.ones(n, dtype) if importance is None else importance
+        if importance is None:
+            return x, y, 1.0
         return x, y, finite_array("importance", importance, (n,), dtype)
 
     def finite_loss(self, loss, x, y):
@@ -286,12 +287,13 @@ class Model:
         """
         x, y, importance = self.as_arrays(x, y, importance)
         z, saved = self.product(x)
-        z = z + self.b                                # (B, n)
-        gate = z > 0                                  # (B, n)
-        error = z * gate - y                          # (B, n), y_hat - y
-        dy_hat = (2 / len(x) * importance) * error    # (B, n), dL/dy_hat
-        g = dy_hat * gate                             # (B, n), dL/dz
-        squared_error = 0.5 * np.vdot(error, dy_hat)  # error times half its slope, summed over all
+        z += self.b                                # (B, n)
+        gate = z > 0                               # (B, n)
+        error = z * gate                           # (B, n), y_hat
+        error -= y                                 # (B, n), y_hat - y
+        g = (2 / len(x) * importance) * error      # (B, n), dL/dy_hat
+        squared_error = 0.5 * np.vdot(error, g)    # error times half its slope, summed over all
+        g *= gate                                  # (B, n), dL/dz
         loss = self.finite_loss(squared_error + self.regulariser(), x, y)
         db = np.ones(len(x), g.dtype) @ g             # (B,) @ (B, n) -> (n,), a fast sum over b
         return loss, {"b": db, **self.gradients(g, x, saved)}
@@ -473,9 +475,9 @@ class Adam:
                   gradient.shape)
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
-            mean_hat = mean / (1 - self.beta1**self.t)
             square_hat = square / (1 - self.beta2**self.t)
-            p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
+            rate = learning_rate / (1 - self.beta1**self.t)  # mean_hat is in here
+            p -= rate * mean / (np.sqrt(square_hat) + self.epsilon)
 
 
 SCHEDULES = {  # share of the learning rate that is left when a fraction of training is over
