@@ -562,8 +562,8 @@ def correlated_features(seed):
     """Is all interference noise? No: where features are correlated, part makes up for the rest.
 
     Two sets of 100; features of one set come together, of different sets never. Interference then
-    has a low-rank part, the set means. Taking only that away raises the loss; taking all away lowers
-    it (this is ours). Status: reproduced. Source: the note, Appendix 3.
+    has a low-rank part, the set means. Taking only that away raises the loss; taking all of it away
+    lowers it (this is ours). Status: reproduced. Source: the note, Appendix 3.
     """
     model, set_of = correlated_model(seed), np.arange(200) // 100
     off_diagonal = model.task.A == 0
