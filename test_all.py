@@ -640,6 +640,7 @@ def test_set_means_by_hand():
     close(itf.set_mean_component(U, 2), np.kron([[2, 6, 1], [1, 6, 2], [1, 6, 7]], np.ones((2, 2))))
     means = itf.set_mean_component(U, 3)
     close(means[0], [(U[:3, :3].sum() - 27) / 6] * 3 + [U[:3, 3:].mean()] * 3)
+    close(itf.set_mean_component(U, 6), (U.sum() - 54) / 30, err_msg="one set of all features")
 
 
 def test_feature_dimensionality_of_known_shapes():
