@@ -433,15 +433,6 @@ def excess_error(U, b, A, v, x, delta):
     return error(x + delta) - error(x)
 
 
-def worst_of(U, b, A, v, x, directions):
-    """For each example the perturbation that hurts most, of `directions` (K, n).
-
-    Returns (delta (B, n), its excess error (B,)).
-    """
-    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])   # (K, B)
-    return directions[np.argmax(excess, axis=0)], np.max(excess, axis=0)
-
-
 def worst_case_perturbation(U, b, A, v, x, size):
     """The perturbation of length `size` along a row of U - A, forward or backward, that hurts most.
 
@@ -456,4 +447,6 @@ def worst_case_perturbation(U, b, A, v, x, size):
     rows = U - finite_array("A", A, U.shape, U.dtype)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows *= float(size) / np.where(lengths > 0, lengths, 1)
-    return worst_of(U, b, A, v, x, np.vstack([rows, -rows]))
+    directions = np.vstack([rows, -rows])                                     # (2n, n)
+    excess = np.array([excess_error(U, b, A, v, x, d) for d in directions])   # (2n, B)
+    return directions[np.argmax(excess, axis=0)], np.max(excess, axis=0)

@@ -446,7 +446,7 @@ def test_ablation_effects_match_brute_force(case):
     for part in (None, 0.5 * U.T):
         errors, _ = brute_force(U, b, x, y, importance, part)
         close(itf.ablation_effects(U, b, x, y, importance, part), errors.mean(axis=-1) - whole,
-              atol=1e-10, err_msg="gates that open? importance on rows? a mean over B?")
+              atol=1e-10, err_msg="2 e change? gates that open or shut? importance of i? mean?")
 
 
 def test_ablation_in_chunks_matches_brute_force(monkeypatch):
@@ -595,8 +595,8 @@ def test_precision_and_recall_match_a_count_over_every_prefix():
     area, before = 0, 0
     for k in range(1, 61):
         hits = sum(is_real[i] for i in order[:k])
-        assert precision[k - 1] == pytest.approx(hits / k)
-        assert recall[k - 1] == pytest.approx(hits / is_real.sum())
+        assert precision[k - 1] == pytest.approx(hits / k), "hits / k; do ties keep their order?"
+        assert recall[k - 1] == pytest.approx(hits / is_real.sum()), "hits / all real ones"
         area, before = area + hits / k * (hits - before) / is_real.sum(), hits
     assert itf.average_precision(precision, recall) == pytest.approx(area)
     assert itf.average_precision(*itf.precision_recall(1.0 * is_real, is_real)) == 1
