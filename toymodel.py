@@ -4,8 +4,8 @@ A network that must carry n features through m < n dimensions stores them as dir
 orthogonal: superposition. Two features that share a direction disturb each other only when both are
 active, which is rare if features are sparse, and a relu removes small disturbances. This file holds
 what it takes to watch that happen: features, tasks, four models, their gradients, Adam, training.
-What the resulting weights mean is the subject of `interference.py`. Run it (`python toymodel.py`, a
-few seconds) to see gradients checked, a pentagon trained and the cost of a training step.
+What the resulting weights mean is the subject of `interference.py`. Run it (`python toymodel.py`,
+about 5 seconds) to see gradients checked, a pentagon trained and the cost of a training step.
 
 Notation. Every file uses it. Papers write column vectors, h = W x; here each *row* of an array is
 one example, so the same product reads h = x @ W.T.
@@ -33,17 +33,19 @@ One derivation serves all four models. Each computes z_bi = sum_j U_ij x_bj + b_
 in what U is made of. The chain rule, from the loss backwards (1[z > 0] is 1 where the relu lets z
 through, its gate being open, and 0 elsewhere):
 
-    g_bi = dL/dz_bi = 2/B importance_i (y_hat_bi - y_bi) 1[z_bi > 0]
+    error_bi = y_hat_bi - y_bi                            error = y_hat - y
+    g_bi = dL/dz_bi                                       g = 2 / B * importance * error * (z > 0)
     dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
     dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x
 
 and one more step leads from dU to what a model really trains:
 
-    tied     U = W.T @ W            dW = dW_down + dW_up.T = W @ dU + W @ dU.T, as W is used twice
-    untied   U = W_up @ W_down      dW_up = dU @ W_down.T,   dW_down = W_up.T @ dU
     lifted   U itself               dU + l1 sign(U), with the regulariser l1 sum|U|
     masked   U = V * s              dlogits = (dU * V + penalty) * s * (1 - s): V is fixed, and
                                     s = sigmoid(logits), s' = s (1 - s), regulariser penalty sum s
+    untied   U = W_up @ W_down      dW_down = W_up.T @ dU,   dW_up = dU @ W_down.T
+    tied     U = W.T @ W            both lines with W_down = W and W_up = W.T: W is used twice, so
+                                    dW = dW_down + dW_up.T = W @ dU + W @ dU.T
 
 A matrix product may be bracketed either way, so tied and untied models never form dU. For example
 dW_up = (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h: the first bracketing takes more than
@@ -52,54 +54,28 @@ B n^2 multiplications, the last B n m, and h is there from the forward pass. The
 Sources: Toy Models of Superposition (Elhage et al. 2022) for the models and the features; A Toy
 Model of Interference Weights (Olah, Turner, Conerly 2025; "the note") for the other two.
 """
-import os
-
-if __name__ == "__main__":  # matrices this small run slower when BLAS threads share them
-    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-
 import copy
 import math
+import numbers
+import os
+import signal
+import sys
 import time
+import warnings
 from functools import partial
 from typing import NamedTuple
 
+# BLAS reads these when NumPy loads. Its threads fight over matrices this small: one is several times
+# faster than two. The variables are put back at once, so no child process inherits them.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+environment = dict(os.environ)
+if "numpy" in sys.modules and "1" not in map(environment.get, ONE_THREAD):
+    warnings.warn("NumPy was imported before toymodel, so its BLAS may use several threads, which is "
+                  "slower here: import toymodel first, or set OMP_NUM_THREADS=1 beforehand")
+os.environ.update(ONE_THREAD)
 import numpy as np
-
-# --- What every public function checks at its boundary --------------------------------------------
-
-
-def check(condition, argument, requirement, value):
-    """Raise a ValueError that names the argument, what was required and what came."""
-    if not condition:
-        raise ValueError(f"{argument} must be {requirement}, got {value}")
-
-
-def finite_array(argument, value, shape, dtype=None):
-    """`value` as a non-empty array of finite numbers; None in `shape` stands for any length.
-
-    Floating dtypes are kept unless `dtype` is given; integers and booleans become float32.
-    """
-    array = np.asarray(value)
-    if dtype is None and not np.issubdtype(array.dtype, np.inexact):
-        dtype = np.float32
-    array = shaped_array(argument, array, shape, dtype or array.dtype)
-    check(np.isfinite(array).all(), argument, "finite", "NaN or infinite entries")
-    return array
-
-
-def square_array(argument, value):
-    """`value` as a `finite_array` of shape (n, n)."""
-    array = finite_array(argument, value, (None, None))
-    return shaped_array(argument, array, (len(array), len(array)), array.dtype)
-
-
-def shaped_array(argument, value, shape, dtype):
-    """`value` as a non-empty array of that dtype; None in `shape` stands for any length."""
-    array = np.asarray(value, dtype)
-    fits = array.ndim == len(shape) and all(s in (None, a) for s, a in zip(shape, array.shape))
-    check(fits and array.size > 0, argument, f"non-empty and of shape {shape}", array.shape)
-    return array
-
+os.environ.clear()
+os.environ.update(environment)
 
 # --- Data: sparse features, and tasks with a known ideal circuit ----------------------------------
 
@@ -109,6 +85,7 @@ def relu(z):
 
     What is not finite is never hidden: NaN stays NaN, and -inf becomes NaN.
     """
+    z = np.asarray(z)
     return z * (z.real > 0)
 
 
@@ -122,10 +99,9 @@ def sparse_features(rng, batch_size, n_features, density, dtype=np.float32):
 
     Returns x (B, n). Raises ValueError for sizes below 1 or a density outside (0, 1].
     """
-    check(batch_size >= 1, "batch_size", "at least 1", batch_size)
-    check(n_features >= 1, "n_features", "at least 1", n_features)
-    check(0 < density <= 1, "density", "in (0, 1]", density)
-    size = batch_size * n_features
+    check_kind("rng", rng, np.random.Generator)
+    density = check_number("density", density, "(0, 1]")
+    size = check_whole("batch_size", batch_size) * check_whole("n_features", n_features)
     if density < 0.1:
         x = np.zeros(size, dtype)
         count = rng.binomial(size, density)
@@ -146,10 +122,11 @@ def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32)
 
     Returns x (B, 2 * set_size). Raises ValueError for sizes below 1 or n_active > set_size.
     """
-    check(batch_size >= 1, "batch_size", "at least 1", batch_size)
-    check(1 <= n_active <= set_size, "n_active", f"in 1..set_size = {set_size}", n_active)
+    check_kind("rng", rng, np.random.Generator)
+    check_whole("batch_size", batch_size)
+    check_whole("n_active", n_active, 1, check_whole("set_size", set_size))
     rows = np.arange(batch_size)
-    start = set_size * rng.integers(0, 2, batch_size)  # (B,): where each example's set begins
+    start = set_size * rng.integers(0, 2, batch_size)  # where each example's set begins
     x = np.zeros((batch_size, 2 * set_size), dtype)
     for newest in range(set_size - n_active, set_size):  # Floyd's sampling without replacement:
         pick = start + rng.integers(0, newest + 1, batch_size)  # one of the first newest + 1,
@@ -166,15 +143,14 @@ class Task:
     """
 
     def __init__(self, A, v, sample, importance=None):
-        self.A = square_array("A", A)
-        self.n_features = len(self.A)
-        self.v = finite_array("v", v, (self.n_features,))
+        self.A = check_square("A", A)
+        self.n_features = n = len(self.A)
+        self.v = check_array("v", v, (n,))
         self.sample = sample
-        finite_array("sample(rng, 1)", sample(np.random.default_rng(0), 1), (1, self.n_features))
+        check_array("sample(rng, 1)", sample(np.random.default_rng(0), 1), (1, n))
         self.importance = importance
         if importance is not None:
-            self.importance = finite_array("importance", importance, (self.n_features,))
-            check(self.importance.min() >= 0, "importance", ">= 0", self.importance.min())
+            self.importance = check_array("importance", importance, (n,), interval="[0, inf)")
 
     def batch(self, rng, batch_size):
         """One batch of examples and right answers, x (B, n) and y (B, n)."""
@@ -186,6 +162,7 @@ class CopyTask(Task):
     """Give every feature back: A = I and v = 0. `sample` must not return negative features."""
 
     def __init__(self, n_features, sample, importance=None):
+        check_whole("n_features", n_features)
         super().__init__(np.eye(n_features), np.zeros(n_features), sample, importance)
 
     def batch(self, rng, batch_size):
@@ -196,7 +173,6 @@ class CopyTask(Task):
 
 def identity_task(n_features, density, importance=None):
     """The task of Toy Models of Superposition: give independent sparse features back."""
-    check(n_features >= 1, "n_features", "at least 1", n_features)
     sample = partial(sparse_features, n_features=n_features, density=density)
     return CopyTask(n_features, sample, importance)
 
@@ -208,19 +184,20 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     [0, 1]; v is `bias` everywhere. The seed fixes A. Raises ValueError for sizes below 1, densities
     outside (0, 1], or blocks that do not divide the features.
     """
-    check(n_features >= 1, "n_features", "at least 1", n_features)
-    check(n_blocks >= 1 and n_features % n_blocks == 0, "n_blocks", f"a divisor of {n_features}",
-          n_blocks)
-    check(0 < weight_density <= 1, "weight_density", "in (0, 1]", weight_density)
-    block = np.arange(n_features) * n_blocks // n_features  # (n,): which block each feature is in
-    entries = sparse_features(np.random.default_rng(seed), n_features, n_features, weight_density)
-    A = entries * (block[:, None] == block)
-    sample = partial(sparse_features, n_features=n_features, density=density)
-    return Task(A, np.full(n_features, bias, np.float32), sample)
+    n = check_whole("n_features", n_features)
+    check(n % check_whole("n_blocks", n_blocks) == 0, "n_blocks", f"a divisor of {n}", n_blocks)
+    check_number("weight_density", weight_density, "(0, 1]")
+    check_number("bias", bias, "(-inf, inf)")
+    block = np.arange(n) * n_blocks // n               # (n,): which block each feature is in
+    entries = sparse_features(generator(seed), n, n, weight_density)     # (n, n)
+    A = entries * (block[:, None] == block)            # (n, n)
+    sample = partial(sparse_features, n_features=n, density=density)
+    return Task(A, np.full(n, bias, np.float32), sample)
 
 
 def correlated_task(set_size=100, n_active=2):
     """The task of the note's Appendix 3: give `correlated_features` back."""
+    check_whole("set_size", set_size)
     sample = partial(correlated_features, set_size=set_size, n_active=n_active)
     return CopyTask(2 * set_size, sample)
 
@@ -228,13 +205,19 @@ def correlated_task(set_size=100, n_active=2):
 # --- Four models: forward and backward side by side -----------------------------------------------
 
 
-class Model:
-    """What the four models share: bias, relu, loss and g. Each adds what is its own:
+def squared_error(error, importance=1.0):
+    """L = 1/B sum_b sum_i importance_i error_bi^2 of error = y_hat - y (B, n), a number."""
+    return np.sum(importance * error**2) / len(error)
 
-    product(x)              -> x @ U.T (B, n), and `saved`: what the backward pass will want again
+
+class Model:
+    """What the four models share: relu, loss and g. Each adds what is its own:
+
+    preactivations(x)       -> z (B, n), and what the backward pass will want again
     gradients(g, x, saved)  -> dict name -> gradient, for all parameters but b
 
-    A model copies the arrays it is given, and computes in the dtype of the first of them.
+    A model copies the arrays it is given, and computes in the dtype of the first of them: float32
+    and float64 are kept, and whole numbers become float64.
     """
 
     parameter_names = ()
@@ -248,125 +231,125 @@ class Model:
         """What is added to the squared error; 0 unless a model says otherwise."""
         return 0.0
 
-    def as_arrays(self, x, y, importance):
-        """All three in this model's dtype, of the right shapes; no importance is the number 1."""
+    def batch(self, x, y, importance):
+        """All three checked, in this model's dtype; no importance is the number 1."""
         n, dtype = len(self.b), self.b.dtype
-        x = shaped_array("x", x, (None, n), dtype)
-        y = shaped_array("y", y, (len(x), n), dtype)
+        x = check_array("x", x, (None, n), dtype)                        # (B, n)
+        y = check_array("y", y, x.shape, dtype)                          # (B, n)
         if importance is None:
             return x, y, 1.0
-        return x, y, finite_array("importance", importance, (n,), dtype)
-
-    def finite_loss(self, loss, x, y):
-        """`loss` as a number. If it is not finite because x or y is not: ValueError."""
-        if not np.isfinite(loss):  # look only now: checking every batch would slow training down
-            finite_array("x", x, x.shape)
-            finite_array("y", y, y.shape)
-        return loss.item()
+        return x, y, check_array("importance", importance, (n,), interval="[0, inf)").astype(dtype)
 
     def forward(self, x):
         """x (B, n) -> y_hat (B, n). Raises ValueError for a wrong shape or entries not finite."""
-        x = finite_array("x", x, (None, len(self.b)), self.b.dtype)
-        return relu(self.product(x)[0] + self.b)
+        x = check_array("x", x, (None, len(self.b)), self.b.dtype)
+        return relu(self.preactivations(x)[0])
 
     def loss(self, x, y, importance=None):
-        """mean_b sum_i importance_i (y_hat_bi - y_bi)^2 + regulariser, as the formula has it.
+        """L plus the regulariser, a float (complex if parameters are: `check_gradients`).
 
-        Returns a float (complex if parameters are, which is how gradients are checked).
-        Raises ValueError for shapes that do not fit, empty batches and entries not finite.
+        Raises ValueError for shapes that do not fit, empty batches, entries not finite and
+        negative importance.
         """
-        x, y, importance = self.as_arrays(x, y, importance)
-        error = relu(self.product(x)[0] + self.b) - y
-        loss = np.mean(np.sum(importance * error**2, axis=1)) + self.regulariser()
-        return self.finite_loss(loss, x, y)
+        x, y, importance = self.batch(x, y, importance)
+        error = relu(self.preactivations(x)[0]) - y      # (B, n)
+        return (squared_error(error, importance) + self.regulariser()).item()
 
     def loss_and_gradients(self, x, y, importance=None):
         """The same loss, and its gradient: a dict with the keys and shapes of `parameters`.
 
         Raises ValueError as `loss` does.
         """
-        x, y, importance = self.as_arrays(x, y, importance)
-        z, saved = self.product(x)
-        z += self.b                                # (B, n)
-        gate = z > 0                               # (B, n)
-        error = z * gate                           # (B, n), y_hat
-        error -= y                                 # (B, n), y_hat - y
-        g = (2 / len(x) * importance) * error      # (B, n), dL/dy_hat
-        squared_error = 0.5 * np.vdot(error, g)    # error times half its slope, summed over all
-        g *= gate                                  # (B, n), dL/dz
-        loss = self.finite_loss(squared_error + self.regulariser(), x, y)
-        db = np.ones(len(x), g.dtype) @ g             # (B,) @ (B, n) -> (n,), a fast sum over b
-        return loss, {"b": db, **self.gradients(g, x, saved)}
+        x, y, importance = self.batch(x, y, importance)
+        B = len(x)
+        z, saved = self.preactivations(x)                # (B, n)
+        y_hat = relu(z)                                  # (B, n)
+        error = y_hat - y                                # (B, n)
+        g = 2 / B * importance * error * (z > 0)         # (B, n), dL/dz
+        db = g.sum(axis=0)                               # (B, n) -> (n,)
+        loss = squared_error(error, importance) + self.regulariser()
+        return loss.item(), {**self.gradients(g, x, saved), "b": db}
 
 
-class TiedModel(Model):
-    """z = x @ W.T @ W + b with W (m, n), b (n,): one matrix both stores and reads a feature."""
-
-    parameter_names = ("W", "b")
-
-    def __init__(self, W, b):
-        self.W = finite_array("W", W, (None, None)).copy()
-        self.b = finite_array("b", b, (self.W.shape[1],), self.W.dtype).copy()
+class BottleneckModel(Model):
+    """The two models whose features share m dimensions: the small model, "downstairs"."""
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights of standard deviation `scale`, sqrt(2 / (n + m)) by default; b = 0.
+        """Normal weights of standard deviation `scale`; b = 0.
 
-        Raises ValueError for sizes below 1 or a scale that is not positive.
+        Default scale: 1 / sqrt(m) untied, sqrt(2 / (n + m)) tied. Drawn in float64, so that both
+        precisions start alike. Raises ValueError for sizes below 1, a scale that is not positive
+        and a dtype that is not float32 or float64.
         """
-        scale = (2 / max(n_features + n_residual, 1))**0.5 if scale is None else scale
-        return cls(normal_weights(rng, n_residual, n_features, scale, dtype), np.zeros(n_features))
-
-    def virtual_weights(self):
-        """U = W.T @ W (n, n), symmetric and of rank <= m."""
-        return self.W.T @ self.W
-
-    def product(self, x):
-        h = x @ self.W.T       # (B, n) @ (n, m) -> (B, m)
-        return h @ self.W, h   # (B, m) @ (m, n) -> (B, n)
-
-    def gradients(self, g, x, h):
-        decoder = h.T @ g      # W @ dU.T = (x @ W.T).T @ g:  (m, B) @ (B, n) -> (m, n)
-        dh = g @ self.W.T      # (B, n) @ (n, m) -> (B, m)
-        encoder = dh.T @ x     # W @ dU = (g @ W.T).T @ x:    (m, B) @ (B, n) -> (m, n)
-        return {"W": encoder + decoder}
+        check_kind("rng", rng, np.random.Generator)
+        n, m = check_whole("n_features", n_features), check_whole("n_residual", n_residual)
+        check(dtype in (np.float32, np.float64), "dtype", "float32 or float64", dtype)
+        scale = cls.default_scale(n, m) if scale is None else check_number("scale", scale, "(0, inf)")
+        shapes = {"W_down": (m, n), "W_up": (n, m), "W": (m, n)}
+        weights = [rng.normal(0.0, scale, shapes[name]).astype(dtype)
+                   for name in cls.parameter_names if name != "b"]
+        return cls(*weights, np.zeros(n))
 
 
-class UntiedModel(Model):
+class UntiedModel(BottleneckModel):
     """z = x @ W_down.T @ W_up.T + b with W_down (m, n), W_up (n, m), b (n,)."""
 
     parameter_names = ("W_down", "W_up", "b")
 
     def __init__(self, W_down, W_up, b):
-        self.W_down = finite_array("W_down", W_down, (None, None)).copy()
+        self.W_down = check_array("W_down", W_down, (None, None)).copy()
         m, n = self.W_down.shape
-        self.W_up = finite_array("W_up", W_up, (n, m), self.W_down.dtype).copy()
-        self.b = finite_array("b", b, (n,), self.W_down.dtype).copy()
+        self.W_up = check_array("W_up", W_up, (n, m), self.W_down.dtype).copy()
+        self.b = check_array("b", b, (n,), self.W_down.dtype).copy()
 
-    @classmethod
-    def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights of standard deviation `scale`, 1 / sqrt(m) by default; b = 0.
-
-        Raises ValueError for sizes below 1 or a scale that is not positive.
-        """
-        scale = max(n_residual, 1)**-0.5 if scale is None else scale
-        W_down = normal_weights(rng, n_residual, n_features, scale, dtype)
-        W_up = normal_weights(rng, n_features, n_residual, scale, dtype)
-        return cls(W_down, W_up, np.zeros(n_features))
+    @staticmethod
+    def default_scale(n, m):
+        return m**-0.5
 
     def virtual_weights(self):
         """U = W_up @ W_down (n, n), of rank <= m."""
         return self.W_up @ self.W_down
 
-    def product(self, x):
-        h = x @ self.W_down.T       # (B, n) @ (n, m) -> (B, m)
-        return h @ self.W_up.T, h   # (B, m) @ (m, n) -> (B, n)
+    def preactivations(self, x):
+        h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
+        return z, h
 
     def gradients(self, g, x, h):
-        dW_up = g.T @ h             # dU @ W_down.T:  (n, B) @ (B, m) -> (n, m)
-        dh = g @ self.W_up          # (B, n) @ (n, m) -> (B, m)
-        dW_down = dh.T @ x          # W_up.T @ dU:    (m, B) @ (B, n) -> (m, n)
+        dW_up = g.T @ h                     # dU @ W_down.T:  (n, B) @ (B, m) -> (n, m)
+        dh = g @ self.W_up                  # (B, n) @ (n, m) -> (B, m)
+        dW_down = dh.T @ x                  # W_up.T @ dU:    (m, B) @ (B, n) -> (m, n)
         return {"W_down": dW_down, "W_up": dW_up}
+
+
+class TiedModel(BottleneckModel):
+    """z = x @ W.T @ W + b with W (m, n), b (n,): one matrix both stores and reads a feature."""
+
+    parameter_names = ("W", "b")
+
+    def __init__(self, W, b):
+        self.W = check_array("W", W, (None, None)).copy()
+        self.b = check_array("b", b, (self.W.shape[1],), self.W.dtype).copy()
+
+    @staticmethod
+    def default_scale(n, m):
+        return (2 / (n + m))**0.5
+
+    def virtual_weights(self):
+        """U = W.T @ W (n, n), symmetric and of rank <= m."""
+        return self.W.T @ self.W
+
+    def preactivations(self, x):
+        h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
+        return z, h
+
+    def gradients(self, g, x, h):
+        decoder = h.T @ g                   # dW_up.T = W @ dU.T:  (m, B) @ (B, n) -> (m, n)
+        dh = g @ self.W.T                   # (B, n) @ (n, m) -> (B, m)
+        encoder = dh.T @ x                  # dW_down = W @ dU:    (m, B) @ (B, n) -> (m, n)
+        return {"W": encoder + decoder}
 
 
 class LiftedModel(Model):
@@ -378,10 +361,9 @@ class LiftedModel(Model):
     parameter_names = ("U", "b")
 
     def __init__(self, U, b, l1=0.0):
-        check(l1 >= 0, "l1", ">= 0", l1)
-        self.U = square_array("U", U).copy()
-        self.b = finite_array("b", b, (len(self.U),), self.U.dtype).copy()
-        self.l1 = l1
+        self.U = check_square("U", U).copy()
+        self.b = check_array("b", b, (len(self.U),), self.U.dtype).copy()
+        self.l1 = check_number("l1", l1, "[0, inf)")
 
     def virtual_weights(self):
         """U (n, n) itself, as a copy."""
@@ -391,56 +373,51 @@ class LiftedModel(Model):
         """l1 * sum|U|, with |U| written as U sign(U) so that complex steps pass through it."""
         return self.l1 * np.sum(self.U * np.sign(self.U.real))
 
-    def product(self, x):
-        return x @ self.U.T, None   # (B, n) @ (n, n) -> (B, n)
+    def preactivations(self, x):
+        z = x @ self.U.T + self.b           # (B, n) @ (n, n) -> (B, n)
+        return z, None
 
     def gradients(self, g, x, _):
-        dU = g.T @ x                # (n, B) @ (B, n) -> (n, n)
+        dU = g.T @ x                        # (n, B) @ (B, n) -> (n, n)
         return {"U": dU + self.l1 * np.sign(self.U)}
 
 
 class MaskedModel(Model):
-    """z = x @ (U * s).T + b, with s = sigmoid(logits) in [0, 1], one mask entry per weight.
+    """z = x @ (V * s).T + b, with s = sigmoid(logits) in [0, 1], one mask entry per weight.
 
-    Here U (n, n) is the fixed V of the derivation; logits (n, n) and b (n,) are trained. Adds
-    penalty * sum s to the loss, with penalty >= 0.
+    V (n, n) stays as it is; logits (n, n) and b (n,) are trained. Adds penalty * sum s to the loss,
+    with penalty >= 0.
     """
 
     parameter_names = ("logits", "b")
 
-    def __init__(self, U, b, logits, penalty=0.0):
-        check(penalty >= 0, "penalty", ">= 0", penalty)
-        self.U = square_array("U", U).copy()
-        self.b = finite_array("b", b, (len(self.U),), self.U.dtype).copy()
-        self.logits = finite_array("logits", logits, self.U.shape, self.U.dtype).copy()
-        self.penalty = penalty
+    def __init__(self, V, b, logits, penalty=0.0):
+        self.V = check_square("V", V).copy()
+        self.b = check_array("b", b, (len(self.V),), self.V.dtype).copy()
+        self.logits = check_array("logits", logits, self.V.shape, self.V.dtype).copy()
+        self.penalty = check_number("penalty", penalty, "[0, inf)")
 
     def mask(self):
         """s = sigmoid(logits) (n, n) = 1 / (1 + exp(-logits)), in a form that cannot overflow."""
         return 0.5 * (1 + np.tanh(0.5 * self.logits))
 
     def virtual_weights(self):
-        """U * s (n, n): the weights that act."""
-        return self.U * self.mask()
+        """U = V * s (n, n): the weights that act."""
+        return self.V * self.mask()
 
     def regulariser(self):
         """penalty * sum s: the price of keeping weights."""
         return self.penalty * np.sum(self.mask())
 
-    def product(self, x):
-        s = self.mask()                          # (n, n)
-        return x @ (self.U * s).T, s             # (B, n) @ (n, n) -> (B, n)
+    def preactivations(self, x):
+        s = self.mask()                     # (n, n)
+        z = x @ (self.V * s).T + self.b     # (B, n) @ (n, n) -> (B, n)
+        return z, s
 
     def gradients(self, g, x, s):
-        ds = (g.T @ x) * self.U + self.penalty   # dL/d(U * s) times U, (n, n)
-        return {"logits": ds * s * (1 - s)}      # (n, n)
-
-
-def normal_weights(rng, rows, columns, scale, dtype):
-    """(rows, columns) normal numbers, drawn in float64 so that all dtypes start (nearly) alike."""
-    check(min(rows, columns) >= 1, "n_features and n_residual", "at least 1", (rows, columns))
-    check(scale > 0, "scale", "positive", scale)
-    return rng.normal(0.0, scale, (rows, columns)).astype(dtype)
+        dU = g.T @ x                                             # (n, B) @ (B, n) -> (n, n)
+        dlogits = (dU * self.V + self.penalty) * s * (1 - s)     # (n, n)
+        return {"logits": dlogits}
 
 
 # --- Training, and the check of every gradient ----------------------------------------------------
@@ -454,13 +431,15 @@ class Adam:
     p      <- p - learning_rate mean_hat / (sqrt(square_hat) + epsilon)
 
     with mean_hat = mean / (1 - beta1^t) and likewise square_hat: both averages start at 0, and this
-    makes up for it. Raises ValueError for a learning rate that is not positive.
+    makes up for it. Raises ValueError for learning_rate or epsilon <= 0 and betas outside [0, 1).
     """
 
     def __init__(self, parameters, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-        check(0 < learning_rate < math.inf, "learning_rate", "positive", learning_rate)
-        self.parameters, self.learning_rate = parameters, learning_rate
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.parameters = parameters
+        self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
+        self.beta1 = check_number("beta1", beta1, "[0, 1)")
+        self.beta2 = check_number("beta2", beta2, "[0, 1)")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
         self.mean = {name: np.zeros_like(p) for name, p in parameters.items()}
         self.square = {name: np.zeros_like(p) for name, p in parameters.items()}
         self.t = 0
@@ -468,16 +447,17 @@ class Adam:
     def step(self, gradients, learning_rate=None):
         """Update every parameter in place; `learning_rate` overrides the default for this step."""
         learning_rate = self.learning_rate if learning_rate is None else learning_rate
+        check_number("learning_rate", learning_rate, "[0, inf)")
         self.t += 1
         for name, p in self.parameters.items():
             gradient, mean, square = gradients[name], self.mean[name], self.square[name]
-            check(gradient.shape == p.shape, "each gradient", "shaped like its parameter",
+            check(gradient.shape == p.shape, f"the gradient of {name}", f"of shape {p.shape}",
                   gradient.shape)
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
+            mean_hat = mean / (1 - self.beta1**self.t)
             square_hat = square / (1 - self.beta2**self.t)
-            rate = learning_rate / (1 - self.beta1**self.t)  # mean_hat is in here
-            p -= rate * mean / (np.sqrt(square_hat) + self.epsilon)
+            p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
 
 
 SCHEDULES = {  # share of the learning rate that is left when a fraction of training is over
@@ -504,30 +484,38 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
 
     Raises ValueError for bad arguments, FloatingPointError as soon as the loss is not finite.
     """
-    check(steps >= 1, "steps", "at least 1", steps)
-    check(schedule in SCHEDULES, "schedule", f"one of {sorted(SCHEDULES)}", repr(schedule))
-    snapshots = set(snapshots)
-    check(snapshots <= set(range(steps + 1)), "snapshots", f"in 0..{steps}", snapshots)
-    rng = np.random.default_rng(seed).spawn(1)[0]
-    np.empty(2**24, np.uint8)  # speed only: after freeing so much, glibc keeps memory between steps
+    check_kind("model", model, Model)
+    check_kind("task", task, Task)
+    check(schedule in SCHEDULES, "schedule", f"one of {sorted(SCHEDULES)}", schedule)
+    check_whole("steps", steps)
+    snapshots = check_wholes("snapshots", snapshots, 0, steps)
+    rng = generator(seed).spawn(1)[0]
+    np.empty(2**24, np.uint8)  # halves the time: once it has freed so much, glibc keeps memory
     adam = Adam(model.parameters, learning_rate)
     history = History(np.empty(steps), {})
-    with np.errstate(all="ignore"):  # a run that diverges says so below, once
+    with np.errstate(all="ignore"):  # a run that diverges says so by itself, once
         for step in range(steps):
             if step in snapshots:
                 history.snapshots[step] = copy.deepcopy(model.parameters)
             x, y = task.batch(rng, batch_size)
             loss, gradients = model.loss_and_gradients(x, y, task.importance)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} at step {step} with learning rate "
-                                         f"{learning_rate:g}: try a tenth of it")
+            stop_if_not_finite(loss, step, learning_rate)
             history.losses[step] = loss
             adam.step(gradients, learning_rate * SCHEDULES[schedule](step / steps))
             if progress:
                 progress(step + 1, steps)
+    for parameter in model.parameters.values():
+        stop_if_not_finite(parameter, steps, learning_rate)
     if steps in snapshots:
         history.snapshots[steps] = copy.deepcopy(model.parameters)
     return history
+
+
+def stop_if_not_finite(value, step, learning_rate):
+    """A loss or a parameter that is infinite or NaN ends training with advice."""
+    if not np.isfinite(value).all():
+        raise FloatingPointError(f"training diverged at step {step} with learning rate "
+                                 f"{learning_rate:g}: try a tenth of it")
 
 
 def check_gradients(model, x, y, importance=None):
@@ -554,8 +542,87 @@ def check_gradients(model, x, y, importance=None):
             derivative[index] = twin.loss(x, y, importance).imag / 1e-20
         setattr(twin, name, value)
         worst = np.abs(gradients[name] - derivative).max()
-        errors[name] = worst / max(np.abs(derivative).max(), np.finfo(float).tiny)
+        errors[name] = float(worst / max(np.abs(derivative).max(), np.finfo(float).tiny))
     return errors
+
+
+# --- What every public function checks at its boundary --------------------------------------------
+
+
+def check(condition, argument, requirement, value, kind_of_error=ValueError):
+    """Raise an error that names the argument, what was required and what came."""
+    if not condition:
+        raise kind_of_error(f"{argument} must be {requirement}, got {value!s:.80}")
+
+
+def check_kind(argument, value, kind):
+    """TypeError unless `value` is an instance of `kind`."""
+    check(isinstance(value, kind), argument, f"a {kind.__name__}",
+          value if isinstance(value, type) else type(value).__name__, TypeError)
+
+
+def check_number(argument, value, interval):
+    """`value` as a float if it lies in `interval`, written as in "(0, 1]"."""
+    check(isinstance(value, numbers.Real), argument, "a number", value, TypeError)
+    low, high = map(float, interval[1:-1].split(","))
+    inside = low < value < high or value == low and "[" in interval or value == high and "]" in interval
+    check(inside, argument, f"in {interval}", value)
+    return float(value)
+
+
+def check_whole(argument, value, low=1, high=None):
+    """`value` as an int if it is a whole number from `low` on, up to `high` if there is one."""
+    check(isinstance(value, numbers.Integral), argument, "a whole number", value, TypeError)
+    check(low <= value and (high is None or value <= high), argument,
+          f"at least {low}" if high is None else f"in {low}..{high}", value)
+    return int(value)
+
+
+def check_wholes(argument, values, low, high):
+    """`values` as a list of whole numbers from `low` to `high`."""
+    check(np.iterable(values), argument, "a list of whole numbers", values, TypeError)
+    return [check_whole(argument, value, low, high) for value in values]
+
+
+def check_array(argument, value, shape, dtype=None, interval=None):
+    """`value` as a non-empty array of finite numbers; None in `shape` stands for any length.
+
+    float32 and float64 are kept unless `dtype` is given; whole numbers and booleans become float64.
+    Everything else is refused (half precision, complex, masked, text), as its meaning would be lost.
+    """
+    array = np.asarray(value)
+    numeric = array.dtype.kind in "biu" or array.dtype in (np.float32, np.float64)
+    check(numeric and not np.ma.isMaskedArray(value), argument,
+          "an array of float32, float64 or whole numbers",
+          f"{type(value).__name__} of {array.dtype}", TypeError)
+    fits = array.ndim == len(shape) and all(s in (None, a) for s, a in zip(shape, array.shape))
+    check(fits and array.size, argument, f"non-empty and of shape {shape}", array.shape)
+    array = array.astype(dtype or (array.dtype if array.dtype.kind == "f" else float), copy=False)
+    check(np.isfinite(array).all(), argument, "finite", "NaN or infinite entries")
+    for extreme in (array.min(), array.max()) if interval else ():
+        check_number(argument, extreme, interval)
+    return array
+
+
+def check_square(argument, value):
+    """`value` as a `check_array` of shape (n, n)."""
+    array = check_array(argument, value, (None, None))
+    return check_array(argument, array, (len(array), len(array)))
+
+
+def check_booleans(argument, value, shape):
+    """`value` as a non-empty array of booleans; None in `shape` stands for any length."""
+    array = np.asarray(value)
+    check(array.dtype == bool, argument, "an array of booleans", array.dtype, TypeError)
+    return check_array(argument, array, shape, bool)
+
+
+def generator(seed):
+    """np.random.default_rng(seed), with a message that says what a seed is."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed must be a whole number >= 0, or several, got {seed}") from None
 
 
 # --- python toymodel.py ---------------------------------------------------------------------------
@@ -568,7 +635,7 @@ def demo():
     n, m = 6, 3
     U, b = rng.normal(size=(n, n)), 0.1 * rng.normal(size=n)
     x = sparse_features(rng, 50, n, density=0.5, dtype=np.float64)
-    for model in (TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
+    for model in (UntiedModel(U[:m], U[:, :m], b), TiedModel(U[:m], b), LiftedModel(U, b, l1=0.1),
                   MaskedModel(U, b, logits=U.T, penalty=0.1)):
         errors = check_gradients(model, x, x, importance=np.arange(1, n + 1))
         print(f"  {type(model).__name__:12}", "  ".join(f"{k} {e:.1e}" for k, e in errors.items()))
@@ -594,5 +661,21 @@ def demo():
         print(f"  {name:7} {1000 * min(seconds) / 200:.2f}")
 
 
+def as_script(main):
+    """Run main() and exit with its code; Ctrl-C, or an output that is closed or full, end quietly."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if sys.stdout:
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path need not fit the terminal
+        code = main()
+        print(end="", flush=True)
+    except KeyboardInterrupt:
+        code = 130
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again when it flushes
+        code = f"stopped: {error}"
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    demo()
+    as_script(demo)
