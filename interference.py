@@ -342,6 +342,24 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4):
     return C
 
 
+def linear_read_out(W_down, A):
+    """W_up (n, m) that reads the circuit A (n, n) out of W_down (m, n) best: A @ D.T."""
+    return check_square("A", A) @ dual_directions(W_down).T
+
+
+def recovery(W_down, W_up, is_real, penalties=(0.001, 0.01, 0.1, 0.3)):
+    """How well weights alone tell which are real: average precision of U and of the sparse code.
+
+    W_up is coded in `dual_directions`; of all penalties, in units of the smallest that leaves no
+    code at all, the best counts. Returns two floats.
+    """
+    D = dual_directions(W_down)                                  # (m, n)
+    none_left = (check_array("W_up", W_up, (None, len(D))) @ D).max()
+    codes = [sparse_code(D, W_up, penalty * none_left) for penalty in penalties]
+    areas = [average_precision(*precision_recall(score, is_real)) for score in (W_up @ W_down, *codes)]
+    return areas[0], max(areas[1:])
+
+
 # --- 4. How good is a ranking? --------------------------------------------------------------------
 
 
@@ -483,6 +501,18 @@ def estimated_precision(is_real, rank, probability, k):
     return float(np.sum(1 / p) / k), float(np.sqrt(np.sum((1 - p) / p**2)) / k)
 
 
+def sampled_precisions(is_real, rankings, probability, k, rng):
+    """Draw one sample of weights and judge several rankings by it: `estimated_precision` of each.
+
+    is_real (n, n): of which only the entries drawn are looked at; rankings: a list of `ranks`, and
+    probability, (n, n) each. Returns (len(rankings), 2): an estimate and its standard error for each.
+    """
+    check_kind("rng", rng, np.random.Generator)
+    drawn = rng.random(np.shape(probability)) < probability
+    return np.array([estimated_precision(is_real[drawn], rank[drawn], probability[drawn], k)
+                     for rank in rankings])
+
+
 # --- 5. What structure is in interference? --------------------------------------------------------
 
 
@@ -531,6 +561,18 @@ def nearest_circulant(G):
     return means[(j - i) % len(G)]
 
 
+def off_circulant(G):
+    """Distance from G (n, n) to the nearest circulant, relative to the length of G; >= 0."""
+    return np.linalg.norm(G - nearest_circulant(G)) / np.linalg.norm(G)
+
+
+def sorted_by_angle(W):
+    """U = W.T @ W (n, n) of features in the plane, W (2, n), put in the order of their angles."""
+    W = check_array("W", W, (2, None))
+    W = W[:, np.argsort(np.arctan2(W[1], W[0]))]
+    return W.T @ W
+
+
 def shared_middle(directions, active, steps=400, learning_rate=0.2):
     """M (m, m) of z = D M D.T x, trained to double the `active` features, one of them per example.
 
@@ -556,6 +598,19 @@ def shared_middle(directions, active, steps=400, learning_rate=0.2):
         dU = lifted.loss_and_gradients(x, 2 * x)[1]["U"]                 # (n, n)
         M -= learning_rate * D.T @ dU @ D
     return M
+
+
+def sharing(degrees):
+    """Two circuits at an angle: (joint matrix over the sum of the separate ones, error of a guess).
+
+    The ratio is that of the component of M along M_1 + M_2; the note's guess for M is the larger of
+    M_1 and M_2 entry by entry, and its error |M - guess| / |M|.
+    """
+    t = np.radians(check_number("degrees", degrees, "[0, 180]"))
+    D = np.array([[1, 0], [np.cos(t), np.sin(t)]])
+    M, M_1, M_2 = (shared_middle(D, active) for active in ([0, 1], [0], [1]))
+    total, guess = M_1 + M_2, np.where(np.abs(M_1) > np.abs(M_2), M_1, M_2)
+    return np.vdot(M, total) / np.vdot(total, total), np.linalg.norm(M - guess) / np.linalg.norm(M)
 
 
 # --- 6. What does interference do? ----------------------------------------------------------------
@@ -718,6 +773,11 @@ class Trained:
     def loss(self):
         return self.loss_with(self.U, self.b)
 
+    @property
+    def over_constant(self):
+        """The loss over that of the best constant answer, which is the variance of y."""
+        return self.loss / self.y.var(axis=0).sum()
+
     @cached_property
     def dL(self):
         return frozen(ablation_effects(self.U, self.b, self.x, self.y))
@@ -773,6 +833,14 @@ def pentagon_models(seed, density, decay, starts=4):
         train(model, task, 1500, 1024, 1e-2, seed, "cosine", progress=counter)
         trained.append((model.loss(x, y, task.importance), Trained(task, model, seed)))
     return sorted(trained, key=lambda pair: pair[0])
+
+
+def failed_starts(models):
+    """How many of `pentagon_models` ended more than 10 % above the best loss.
+
+    (A few percent is noise: losses come from the rare examples in which neighbours meet.)
+    """
+    return sum(loss > 1.1 * models[0][0] for loss, _ in models)
 
 
 @lru_cache(maxsize=None)
@@ -841,3 +909,25 @@ def correlated_model(seed):
     model = TiedModel.initialise(np.random.default_rng(seed), task.n_features, 20)
     train(model, task, 2000, 1024, 2e-3, seed, progress=counter)
     return Trained(task, model, seed, examples=16384)
+
+
+def stored_features(model):
+    """Indices of the features that a tied model represents: W_i longer than 1/2."""
+    return np.flatnonzero(np.linalg.norm(model.model.W, axis=0) > 0.5)
+
+
+def worst_and_random_gains(model, examples=1024):
+    """`push_gain` of a tied model for each stored feature: (1 / D, worst case, random direction)."""
+    rng = np.random.default_rng((model.seed, 4))
+    x, _ = model.task.batch(rng, examples)
+    worst, random = (push_gain(model.U, model.b, x, directions)
+                     for directions in (model.U, rng.normal(size=model.U.shape)))
+    return np.array([1 / feature_dimensionality(model.model.W), worst, random])[:, stored_features(model)]
+
+
+def mean_side_effects(model, features=10):
+    """Means over the first stored features: (1 / D - 1, `steering_side_effects` before, after)."""
+    stored = stored_features(model)[:features]
+    law = 1 / feature_dimensionality(model.model.W)[stored] - 1
+    effects = [steering_side_effects(model.model, model.x[:16384], j) for j in stored]
+    return law.mean(), *np.mean(effects, axis=0)
