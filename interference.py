@@ -284,7 +284,7 @@ SCORES = {  # name -> score (n, n) from U, b, x, y; the weight most likely real 
 
 
 def all_scores(U, b, x, y):
-    """Every one of SCORES by name; "twera" is as published, "target_weighted" the note's reading."""
+    """All SCORES by name; "twera" is as published, "target_weighted" as the note's words say."""
     return {name: score(U, b, x, y) for name, score in SCORES.items()}
 
 
@@ -356,8 +356,9 @@ def recovery(W_down, W_up, is_real, penalties=(0.001, 0.01, 0.1, 0.3)):
     D = dual_directions(W_down)                                  # (m, n)
     none_left = (check_array("W_up", W_up, (None, len(D))) @ D).max()
     codes = [sparse_code(D, W_up, penalty * none_left) for penalty in penalties]
-    areas = [average_precision(*precision_recall(score, is_real)) for score in (W_up @ W_down, *codes)]
-    return areas[0], max(areas[1:])
+    weight, *sparse = (average_precision(*precision_recall(score, is_real))
+                       for score in (W_up @ W_down, *codes))
+    return weight, max(sparse)
 
 
 # --- 4. How good is a ranking? --------------------------------------------------------------------
@@ -481,17 +482,17 @@ def inclusion_probabilities(scores, size):
 def estimated_precision(is_real, rank, probability, k):
     """Precision among the top k of a ranking, from a sample of weights: (estimate, standard error).
 
-    For each weight drawn: is_real by its exact dL (`sampled_effects`), its rank, and the probability
-    with which it was drawn, independently of the others. Horvitz and Thompson (1952): a weight that
-    is drawn with probability p stands for 1 / p weights, so that
+    For each weight drawn: is_real by its exact dL (`sampled_effects`), its rank, and the
+    probability with which it was drawn, independently of the others. Horvitz and Thompson (1952): a
+    weight that is drawn with probability p stands for 1 / p weights, so that
 
         estimate = 1/k sum_{drawn, rank <= k} is_real / p, of variance
                    1/k^2 sum_{all, rank <= k} is_real (1 - p) / p
 
-    The estimate is right on average, whatever the probabilities; its variance is estimated likewise,
-    with each term over p once more. (That misses real weights that were not drawn, so intervals are
-    a little short.) Recall has no such estimate: its denominator, the number of all real weights,
-    must be estimated as well, from deep ranks where few are drawn.
+    The estimate is right on average, whatever the probabilities; its variance is estimated
+    likewise, with each term over p once more. (That misses real weights that were not drawn, so
+    intervals are a little short.) Recall has no such estimate: its denominator, the number of all
+    real weights, must be estimated as well, from deep ranks where few are drawn.
     """
     is_real = check_booleans("is_real", is_real, (None,))
     rank = check_array("rank", rank, is_real.shape, interval="[1, inf)")
@@ -504,8 +505,8 @@ def estimated_precision(is_real, rank, probability, k):
 def sampled_precisions(is_real, rankings, probability, k, rng):
     """Draw one sample of weights and judge several rankings by it: `estimated_precision` of each.
 
-    is_real (n, n): of which only the entries drawn are looked at; rankings: a list of `ranks`, and
-    probability, (n, n) each. Returns (len(rankings), 2): an estimate and its standard error for each.
+    is_real (n, n): only the entries drawn are looked at; rankings: a list of `ranks` (n, n);
+    probability (n, n). Returns (len(rankings), 2): an estimate and its standard error for each.
     """
     check_kind("rng", rng, np.random.Generator)
     drawn = rng.random(np.shape(probability)) < probability
@@ -629,9 +630,9 @@ def attribution_graph(U, b, x):
 def graph_precision(U, b, is_real, x):
     """What makes one example's graph cleaner than the weights: attribution, or what it leaves out?
 
-    An edge is in play if its source is active and its target fires. Ranks an example's edges in play
-    by attribution U_ij x_j, and by U_ij alone; precision is that among as many edges as there are
-    real ones in play. Chance is the share of real ones.
+    An edge is in play if its source is active and its target fires. Ranks an example's edges in
+    play by attribution U_ij x_j, and by U_ij alone; precision is that among as many edges as there
+    are real ones in play. Chance is the share of real ones.
 
     Returns a dict of means over the examples x (B, n) with a real edge in play, "attribution",
     "weight" and "chance", and "none", the share of examples without.
@@ -917,12 +918,13 @@ def stored_features(model):
 
 
 def worst_and_random_gains(model, examples=1024):
-    """`push_gain` of a tied model for each stored feature: (1 / D, worst case, random direction)."""
+    """For each stored feature of a tied model: (1 / D, worst `push_gain`, gain at random)."""
     rng = np.random.default_rng((model.seed, 4))
     x, _ = model.task.batch(rng, examples)
     worst, random = (push_gain(model.U, model.b, x, directions)
                      for directions in (model.U, rng.normal(size=model.U.shape)))
-    return np.array([1 / feature_dimensionality(model.model.W), worst, random])[:, stored_features(model)]
+    shared = 1 / feature_dimensionality(model.model.W)
+    return np.array([shared, worst, random])[:, stored_features(model)]
 
 
 def mean_side_effects(model, features=10):

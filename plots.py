@@ -2,10 +2,10 @@
 
 `python plots.py` makes all of them, `--list` says what there is, `--help` the rest. A builder takes
 a seed and returns (figure, numbers): a matplotlib Figure and a dict of the numbers in it, the
-headline first. Its docstring gives question and answer, status (exact, reproduced from a source, not
-reproduced, or ours) and source; "the note" is A Toy Model of Interference Weights. The models and
-what is measured on them are in `interference.py`; *simple* and *block* are its `simple_model` and
-`block_model`. In a notebook, `plots.pentagon(0)[0]` shows the picture.
+headline first. Its docstring gives question and answer, status (exact, reproduced from a source,
+not reproduced, or ours) and source; "the note" is A Toy Model of Interference Weights. The models
+and what is measured on them are in `interference.py`; the block model is its `block_model`. In a
+notebook, `plots.pentagon(0)[0]` shows the picture.
 
 One meaning, one mark: real weights are green triangles, interference weights orange dots; blue is
 positive or helpful, vermilion negative or harmful. The palette is that of Okabe and Ito.
@@ -22,6 +22,7 @@ import interference as itf                         # before NumPy: it pins BLAS 
 from toymodel import as_script, check_whole
 
 import argparse
+import collections
 import contextlib
 import functools
 import io
@@ -115,7 +116,7 @@ def new_figure(columns=1, rows=1, height=6.2, **options):
 
 def caption(slide, text):
     """What to see, under a figure: two sentences at most."""
-    text = " ".join(text.split()).replace(" %", "\u00a0%")     # a space that does not break
+    text = " ".join(text.split()).replace("%", "\u00a0%").replace(" \u00a0", "\u00a0")
     slide.supxlabel(textwrap.fill(text, 110), fontsize=15)
 
 
@@ -185,7 +186,8 @@ def bars(ax, names, pairs, title):
     """Two bars for each name, dark and hatched: pairs is a dict of two lists."""
     looks = {"color": "0.4"}, {"color": "w", "hatch": "//"}
     for shift, (label, values), look in zip((-0.2, 0.2), pairs.items(), looks):
-        drawn = ax.bar(np.arange(len(names)) + shift, values, 0.4, label=label, edgecolor="k", **look)
+        places = np.arange(len(names)) + shift
+        drawn = ax.bar(places, values, 0.4, label=label, edgecolor="k", **look)
         ax.bar_label(drawn, fmt="%.2f", fontsize=13)
     ax.set_xticks(range(len(names)), names, fontsize=13)
     ax.set(title=title, ylim=(0, 1.3 * max(map(max, pairs.values()))))
@@ -217,8 +219,8 @@ FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 24).astype(int)).tolist())
 def training(seed, step=FILM_STEPS[-1]):
     """How do a pentagon and two kinds of weight come about? By parting: watch the film.
 
-    One moment of training; the command line makes a film of all FILM_STEPS, an animated GIF whatever
-    --format says. Status: reproduced. Source: Toy Models of Superposition, and the note.
+    One moment of training; the command line makes a film of all FILM_STEPS, an animated GIF
+    whatever --format says. Status: reproduced. Source: Toy Models of Superposition, and the note.
     """
     small, large = (run[step]["W"] for run in itf.film(seed, FILM_STEPS))
     U = large.T @ large
@@ -241,32 +243,31 @@ def circuit(seed, source=1, target=3):
     A drawing, without data. Status: exact (a definition). Source: the note, introduction.
     """
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    slide, (small, lifted) = new_figure(2, height=6.4)
+    slide, axes = new_figure(2, height=6.4, subplot_kw={"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)})
+    small, lifted = axes
     small.set_title("the small model: all paths through the middle")
     lifted.set_title("lifted: one arrow for each pair")
-    small.text(1, -0.22, r"$z = W_{up}\ W_{down}\ x + b$", ha="center", fontsize=20)
-    lifted.text(1, -0.22, r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$", ha="center", fontsize=20)
-    for ax in (small, lifted):
-        for i, height in enumerate(heights):
-            for end, name in ((0, f"$x_{i}$"), (2, f"$z_{i}$")):
-                ax.text(end, height, name, ha="center", va="center", fontsize=20, zorder=3,
-                        bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
-        ax.set(xlim=(-0.2, 2.2), ylim=(-0.3, 1.1))
+    for ax, text in ((small, r"$z = W_{up}\ W_{down}\ x + b$"),
+                     (lifted, r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$")):
+        ax.text(1, -0.22, text, ha="center", fontsize=20)
+    for ax, height, (end, name) in itertools.product(axes, heights, ((0, "x"), (2, "z"))):
+        ax.text(end, height, f"${name}_{4 * (1 - height):.0f}$", ha="center", va="center", zorder=3,
+                fontsize=20, bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
         ax.axis("off")
-    for here in heights:
-        for there in heights:
-            lifted.plot([0, 2], [here, there], color="0.85", lw=1.5)
-        for middle in middles:
-            small.plot([0, 1, 2], [here, middle, here], color="0.85", lw=1.5)
+    for here, there in itertools.product(heights, heights):
+        lifted.plot([0, 2], [here, there], color="0.85", lw=1.5)
+    for here, middle in itertools.product(heights, middles):
+        small.plot([0, 1, 2], [here, middle, here], color="0.85", lw=1.5)
     for middle in middles:
         small.plot([0, 1, 2], [heights[source], middle, heights[target]], "--", color=ORANGE)
         small.plot(1, middle, "s", color="k", ms=20)
     for end, color, line, name in ((source, GREEN, "-", "real"),
                                    (target, ORANGE, "--", "interference")):
-        look = {"arrowstyle": "-|>,head_width=0.6,head_length=1", "lw": 4, "color": color, "ls": line}
-        lifted.annotate("", (1.88, heights[end]), (0.12, heights[source]), arrowprops=look)
-        lifted.text(1.3, 0.35 * heights[source] + 0.65 * heights[end] + 0.06, color=color, ha="center",
-                    s=f"{name}: $U_{{{end}{source}}}$", bbox={"color": "white", "pad": 1})
+        lifted.annotate("", (1.88, heights[end]), (0.12, heights[source]), arrowprops={
+            "arrowstyle": "-|>,head_width=0.6,head_length=1", "lw": 4, "color": color, "ls": line})
+        above = 0.35 * heights[source] + 0.65 * heights[end] + 0.06
+        lifted.text(1.3, above, f"{name}: $U_{{{end}{source}}}$", color=color, ha="center",
+                    bbox={"color": "white", "pad": 1})
     caption(slide, """Paths from one source to one target add up to one virtual weight. The task
         asks for few of them; the others exist because features share the middle.""")
     return slide, {"virtual weights": len(heights)**2}
@@ -302,9 +303,9 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
 def decomposition(seed):
     """Can U be split into real and interference weights? Yes, and here two definitions agree.
 
-    Definition 1: real is what training without a bottleneck arrives at, weights and bias. Definition
-    2: real is each weight whose ablation raises the loss by more than 1e-4. Status: reproduced.
-    Source: the note.
+    Definition 1: real is what training without a bottleneck arrives at, weights and bias.
+    Definition 2: real is each weight whose ablation raises the loss by more than 1e-4. Status:
+    reproduced. Source: the note.
     """
     model = itf.simple_model(seed)
     U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
@@ -334,8 +335,8 @@ def decomposition(seed):
 def weight_histogram(seed):
     """What would one see with nothing but the weights? A bulk and, apart from it, a bump.
 
-    Status: reproduced. Source: the note; the shape is that of the logit-weight histograms in Towards
-    Monosemanticity (Bricken et al. 2023), for example of its Hebrew feature.
+    Status: reproduced. Source: the note; the shape is that of the logit-weight histograms in
+    Towards Monosemanticity (Bricken et al. 2023), for example of its Hebrew feature.
     """
     model = itf.simple_model(seed)
     real, rest = model.U[model.is_real], model.U[~model.is_real]
@@ -345,8 +346,8 @@ def weight_histogram(seed):
     slide, (whole, row) = new_figure(2, sharex=True)
     helps_and_harms(whole, model.U, model.dL, bins, f"all {model.U.size} weights")
     helps_and_harms(row, model.U[0], model.dL[0], bins, "the weights into feature 0")
-    caption(slide, f"""Interference peaks at {peak:+.2f} with a long tail below; real weights are the
-        bump at {real.mean():.2f}. {100 * harms:.0f} % of interference weights harm.""")
+    caption(slide, f"""Interference peaks at {peak:+.2f} with a long tail below; real weights are
+        the bump at {real.mean():.2f}. {harms:.0%} of interference weights harm.""")
     return slide, {"real mean": real.mean(), "interference peak": peak, "share that harms": harms,
                    "smallest interference": rest.min(), "gap": real.min() - rest.max()}
 
@@ -366,18 +367,17 @@ def two_models(seed):
         real = first.task.A > 0
         two_runs(ax, first.U, second.U, real, 16, f"{name}: {steps} steps", (-1, 1.6),
                  xlabel="U, one seed", ylabel="U, another seed")
-        numbers |= {f"{name} interference r": correlation(first.U[~real], second.U[~real]),
-                    f"{name} edge": np.quantile(first.U[~real], 0.999),
-                    f"{name} diagonal sd": first.U[real].std(),
-                    f"{name} smallest real": first.U[real].min()}
+        numbers |= {f"r, {name}": correlation(first.U[~real], second.U[~real]),
+                    f"smallest real, {name}": first.U[real].min(),
+                    f"spread of real, {name}": first.U[real].std()}
     axes[0].legend(loc="lower right", markerscale=2)
-    edge = numbers["converged edge"]
+    edge = np.quantile(first.U[~real], 0.999)
     axes[1].axvline(edge, color="k", lw=1.5, linestyle="--")
     axes[1].text(edge + 0.04, 0.4, f"99.9 % of\ninterference\nis below {edge:.2f}")
-    early, late = (numbers[f"{name} interference r"] for name in ("undertrained", "converged"))
-    caption(slide, f"""Interference of two seeds is uncorrelated: r = {early:.2f} and {late:.2f}. Real
-        weights are positive in both.""")
-    return slide, numbers
+    caption(slide, f"""Interference of two seeds is uncorrelated: r =
+        {numbers["r, undertrained"]:.2f} and {numbers["r, converged"]:.2f}. Real weights are
+        positive in both.""")
+    return slide, {**numbers, "edge, converged": edge}
 
 
 # --- The hard model, and heuristics ---------------------------------------------------------------
@@ -396,10 +396,10 @@ def block_histogram(seed):
     harms = np.mean(model.dL < 0)
     slide, (whole, positive) = new_figure(2)
     helps_and_harms(whole, model.U, model.dL, 50, f"all {model.U.size} weights")
-    histograms(positive, [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)],
-               np.linspace(0, model.U.max(), 31), title="the positive ones, cut off",
-               ylim=(0, len(real)))
-    caption(slide, f"""{100 * harms:.0f} % of all weights harm. {100 * overlap:.0f} % of the real
+    groups = [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)]
+    histograms(positive, groups, np.linspace(0, model.U.max(), 31),
+               title="the positive ones, cut off", ylim=(0, len(real)))
+    caption(slide, f"""{harms:.0%} of all weights harm. {overlap:.0%} of the real
         ones hide: they are smaller than the top 1 % of interference.""")
     return slide, {"overlap": overlap, "interference std": rest.std(), "share that harms": harms,
                    "silent targets": np.sum(~model.live), "loss over constant": model.over_constant}
@@ -412,11 +412,10 @@ def learned_vs_ideal(seed):
     Status: reproduced. Source: the note.
     """
     model = itf.block_model(seed)
-    A, U = model.task.A, model.U
+    A, U, matters = model.task.A, model.U, np.abs(model.dL) > itf.THRESHOLD
     wanted = A > 0
     lost = wanted & (U < 0.2 * A)
     shrunk = wanted & ~lost & (U < A)
-    matters = np.abs(model.dL) > itf.THRESHOLD
     spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.06, 0.02, A.shape))
     slide, ax = new_figure(height=7)
     points(ax, spread, U, (("within \u00b1 0.0001", ~matters, NEITHER, 25),
@@ -424,19 +423,18 @@ def learned_vs_ideal(seed):
                            ("real", model.is_real, REAL, 70)),
            xlabel="ideal weight A (zeros are spread out)", ylabel="learned weight U",
            xlim=(-0.1, 1.55), title=f"block model: {wanted.sum()} weights to learn")
-    ax.plot([0, 1], [0, 1], "k--", lw=1.5)
-    ax.plot([0, 1], [0, 0.2], "k:", lw=1.5)
+    ax.plot([0, 1, np.nan, 0, 1], [0, 1, np.nan, 0, 0.2], "k:", lw=1.5)
     for right, up, text in ((1.02, 0.95, "learned exactly"), (1.02, 0.5, f"shrunk: {shrunk.sum()}"),
                             (1.02, -0.3, f"not learned (below a fifth): {lost.sum()}"),
                             (0.04, 0.93 * U.min(), f"interference (A = 0): {np.sum(~wanted)}")):
         ax.text(right, up, text, weight="bold", va="center")
     ax.legend(loc="upper left", bbox_to_anchor=(0.1, 1), title="by \u0394L", markerscale=1.5)
-    too_small, largest = np.mean(U[wanted] < A[wanted]), U[~wanted].max()
-    caption(slide, f"""{100 * too_small:.0f} % of ideal weights were learned too small,
-        {100 * lost.sum() / wanted.sum():.0f} % hardly or with the wrong sign. Where nothing is
-        wanted, weights reach {largest:.1f}.""")
-    return slide, {"too small": too_small, "not learned": lost.sum() / wanted.sum(),
-                   "negative": np.mean(U[wanted] < 0), "largest interference": largest}
+    shares = {"too small": np.mean(U[wanted] < A[wanted]), "not learned": np.mean(lost[wanted]),
+              "negative": np.mean(U[wanted] < 0), "largest interference": U[~wanted].max()}
+    caption(slide, f"""{shares["too small"]:.0%} of ideal weights were learned too small,
+        {shares["not learned"]:.0%} hardly or with the wrong sign. Where nothing is wanted, weights
+        reach {shares["largest interference"]:.1f}.""")
+    return slide, shares
 
 
 @figure
@@ -469,9 +467,9 @@ def block_two_models(seed):
 def precision_recall(seed):
     """Can cheap heuristics find the real weights? In part; most of it is knowing silent targets.
 
-    Labels (dL > 1e-4) and scores come from different samples. Status: the order ERA, target-weighted,
-    weight is reproduced; TWERA as published and the levels are not; second order is ours. Source:
-    the note, and Circuit Tracing.
+    Labels (dL > 1e-4) and scores come from different samples. Status: the order ERA,
+    target-weighted, weight is reproduced; TWERA as published and the levels are not; second order
+    is ours. Source: the note, and Circuit Tracing.
     """
     model = itf.block_model(seed)
     slide, axes = new_figure(2, sharey=True, height=7)
@@ -496,38 +494,37 @@ def precision_recall(seed):
 
 @figure
 def stages(seed, steps=(250, 500, 1000, 2000, 4000, 8000)):
-    """Is that a law or a moment? Ranks of heuristics are a moment; what holds on live targets stays.
+    """Is that a law or a moment? The ranks of the heuristics are a moment, live targets less so.
 
     Status: ours. The note stops its model at a stage that it does not name.
     """
-    names = ("second_order", "era", "weight", "twera")
-    table = {key: [] for key in ("loss", "silent", "r", *names, *(f"{n}, live" for n in names))}
+    names, table = ("second_order", "era", "weight", "twera"), collections.defaultdict(list)
     for model, other in zip(*(itf.block_stages(seed, run, steps) for run in (0, 1))):
         rest = model.task.A == 0
-        table["loss"].append(model.over_constant)
-        table["silent"].append(np.mean(~model.live))
-        table["r"].append(correlation(model.U[rest], other.U[rest]))
+        table["loss / best constant's"].append(model.over_constant)
+        table["share of silent targets"].append(np.mean(~model.live))
+        table["interference r, two runs"].append(correlation(model.U[rest], other.U[rest]))
         for name in names:
             score = itf.SCORES[name](model.U, model.b, *model.other)
             table[name].append(model.average_precision(score))
             table[f"{name}, live"].append(model.average_precision(score, model.live))
     slide, axes = new_figure(3, sharex=True, sharey=True, height=6.6)
-    for key, label, color, line in (("loss", "loss / best constant's", "k", "-"),
-                                    ("silent", "share of silent targets", GREY, "--"),
-                                    ("r", "interference r, two runs", ORANGE, ":")):
-        axes[0].plot(steps, table[key], color=color, ls=line, marker="o", label=label)
+    for key, mark in zip(list(table)[:3], ("ko-", "ks--", "kD:")):
+        axes[0].plot(steps, table[key], mark, label=key)
     for name in names:
         curve(axes[1], name, steps, table[name], marker="o")
         curve(axes[2], name, steps, table[f"{name}, live"], marker="o")
     for ax, title in zip(axes, ("the model", "average precision", "on live targets only")):
         ax.axvline(2000, color="0.8", lw=8, zorder=0)
-        ax.set(title=title, xscale="log", xlabel="training steps", ylim=(-0.05, 1.65),
+        ax.set(title=title, xscale="log", xlabel="training steps", ylim=(-0.05, 2),
                yticks=np.linspace(0, 1, 6))
         log_ticks(ax.xaxis, steps[::2])
         ax.legend(loc="upper left")
-    caption(slide, """All other block figures are the grey moment, 2000 steps. Silent targets and
-        the lead of ERA belong to it; equality on live targets does not.""")
-    return slide, {f"{key}, last": values[-1] for key, values in table.items()} | table
+    lead = np.abs(np.subtract(table["era, live"], table["weight, live"]))[3:].max()
+    caption(slide, f"""All other block figures are the grey moment, 2000 steps. From there on, ERA
+        and weight differ by at most {lead:.2f} on live targets.""")
+    last = {f"{name}, last": values[-1] for name, values in table.items()}
+    return slide, {"ERA against weight, live": lead, **last, **table}
 
 
 @figure
@@ -541,12 +538,11 @@ def loss_gain(seed):
     oracle = model.dL[model.is_real].sum()
     same = model.dL.sum() / oracle
     slide, ax = new_figure(height=6.8)
-    numbers, kept = {"all over oracle": same}, np.arange(1, model.U.size + 1)
+    best, kept = {}, np.arange(1, model.U.size + 1)
     for name in ("second_order", "era", "target_weighted", "weight"):
         precision, _ = itf.precision_recall(model.scores[name], model.is_real)
         gain = itf.loss_gain(model.scores[name], model.dL) / oracle
-        last = np.flatnonzero(precision >= 0.8)[-1:]
-        numbers[f"{name} best"] = gain.max()
+        last, best[f"{name} best"] = np.flatnonzero(precision >= 0.8)[-1:], gain.max()
         curve(ax, name, kept, gain, f"{{}}, best {gain.max():.2f}")
         ax.plot(kept[last], gain[last], "o", color=RANKINGS[name][1], mec="k", ms=13)
     ax.plot(model.is_real.sum(), 1, "*", color=GREEN, mec="k", ms=24, zorder=4,
@@ -560,7 +556,7 @@ def loss_gain(seed):
     beside(ax)
     caption(slide, f"""All weights together gain {same:.2f} of what the real ones alone do:
         interference costs the rest.""")
-    return slide, numbers
+    return slide, {"all over oracle": same, **best}
 
 
 @figure
@@ -586,46 +582,47 @@ def second_order(seed):
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
            title=f"the effect of {exact.size} weights: r = {r:.3f}")
     ax.legend(loc="upper left", markerscale=1.5)
-    caption(slide, f"""The marked 1 % carry {100 * of_error:.0f} % of the error, but also
-        {100 * of_effect:.0f} % of all |\u0394L|: they are simply the large ones.""")
-    return slide, {"r": r, "error share of flippers": of_error, "effect share of flippers": of_effect}
+    caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
+        {of_effect:.0%} of all |\u0394L|: they are simply the large ones.""")
+    return slide, {"r": r, "error share of flippers": of_error,
+                   "effect share of flippers": of_effect}
 
 
 @figure
 def pruned_loss(seed, sizes=(10, 30, 100, 300, 1000, 3000, 8000, 16384)):
     """Does a good ranking make a good small model? Not by itself: pruning shifts what biases undo.
 
-    Each ranking keeps its best weights, and the loss is the true one, on one set of examples. Ranked
-    by signed weight it blows up, as positive interference is kept and negative dropped; |U| is the
-    control. Refitting the bias (exactly: see `best_bias`) repairs that. Status: ours.
+    Ranked by signed weight the loss blows up, as positive interference is kept and negative
+    dropped; |U| is the control. A refitted bias (`best_bias`) repairs that. Status: ours.
     """
     model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
-    U, (x, y) = model.U, (part[:4096] for part in model.other)
+    x, y = (part[:4096] for part in model.other)
+    scores = {**model.scores, "size": np.abs(model.U)}
     names = ("ceiling", "second_order", "era", "target_weighted", "weight", "size", "frequency")
-    whole = itf.pruned_loss(U, model.b, x, y, U, [U.size])[0]
+    whole = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])[0]
     losses, star = {}, {}
     slide, axes = new_figure(2, sharex=True, sharey=True, height=7.2)
     for ax, refit, title in zip(axes, (False, True), ("bias as trained", "bias refitted")):
         for name in names:
-            score = np.abs(U) if name == "size" else model.scores[name]
-            losses[name, refit] = itf.pruned_loss(U, model.b, x, y, score, sizes, refit) / whole
-            curve(ax, name, sizes, losses[name, refit])
-        star[refit] = itf.pruned_loss(U, mask_bias, x, y, mask, [mask.sum()], refit)[0] / whole
+            loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit) / whole
+            losses[name, refit] = loss
+            curve(ax, name, sizes, loss)
+        loss, = itf.pruned_loss(model.U, mask_bias, x, y, mask, [mask.sum()], refit) / whole
+        star[refit] = loss
+        ax.plot(mask.sum(), loss, "*", color=PURPLE, mec="k", ms=22, zorder=4, label="learned mask")
         ax.axhline(1, color="k", lw=1, ls=":", label=f"whole model: {whole:.2f}")
-        ax.plot(mask.sum(), star[refit], "*", color=PURPLE, mec="k", ms=22, label="learned mask",
-                zorder=4)
         ax.set(xscale="log", yscale="log", title=title, xlabel="number of weights kept")
         log_ticks(ax.yaxis, (0.5, 0.7, 1, 2, 3, 5, 10))
     axes[0].set_ylabel("true loss / the whole model's")
     beside(axes[1])
-    worst = {name: losses[name, False].max() for name in ("weight", "size")}
-    caption(slide, f"""Ranked by signed weight the loss reaches {worst["weight"]:.1f} times the whole
-        model's, by size {worst["size"]:.1f}. Refitted, the mask's {mask.sum()} weights have
+    by_weight, by_size = (losses[name, False].max() for name in ("weight", "size"))
+    caption(slide, f"""Ranked by signed weight the loss reaches {by_weight:.1f} times the whole
+        model's, by size {by_size:.1f}. Refitted, the mask's {mask.sum()} weights have
         {star[True]:.2f} times.""")
     return slide, {"mask refitted": star[True], "mask": star[False], "mask keeps": mask.sum(),
-                   "mask in A": np.mean(model.task.A[mask] > 0),
-                   "best refitted": min(losses[name, True].min() for name in names),
-                   **{f"worst, {name}": ratio for name, ratio in worst.items()}}
+                   "mask in A": np.mean(model.task.A[mask] > 0), "worst, weight": by_weight,
+                   "worst, size": by_size,
+                   "best refitted": min(losses[name, True].min() for name in names)}
 
 
 @figure
@@ -637,47 +634,47 @@ def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
     """
     model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
     scores = [model.scores["era"], model.scores["weight"]]
-    truth = np.array([itf.precision_recall(score, model.is_real)[0][k - 1] for score in scores])
-    designs = {"by rank": lambda size: itf.inclusion_probabilities(scores, size),
-               "uniformly": lambda size: np.full(model.U.shape, size / model.U.size)}
-    rankings, trials = [itf.ranks(score) for score in scores], {}
-    for name, size in itertools.product(designs, draws):
-        settings = model.is_real, rankings, designs[name](size), k, rng
-        trials[name, size] = np.array([itf.sampled_precisions(*settings) for _ in range(repeats)])
-    right_order = {key: np.mean(trial[:, 0, 0] > trial[:, 1, 0]) for key, trial in trials.items()}
+    rankings = [itf.ranks(score) for score in scores]
+    truth = [np.mean(model.is_real[rank <= k]) for rank in rankings]
     slide, (left, right) = new_figure(2)
-    for which, (name, shift) in enumerate((("era", 0.96), ("weight", 1.04))):
-        label, color, _ = RANKINGS[name]
-        estimate, error = np.transpose([trials["by rank", size][0, which] for size in draws])
-        left.errorbar(shift * np.array(draws), estimate, 1.96 * error, fmt="o", ms=9, color=color,
-                      capsize=5, label=f"{label}: one sample, 95 %")
-        left.axhline(truth[which], color=color, lw=2, ls="--")
-    for name, mark in (("by rank", "ko-"), ("uniformly", "ks:")):
-        right.plot(draws, [right_order[name, size] for size in draws], mark, label=f"drawn {name}")
+    right_order, covered = {}, {}
+    for size, design in itertools.product(draws, ("by rank", "uniformly")):
+        probability = (itf.inclusion_probabilities(scores, size) if design == "by rank"
+                       else np.full(model.U.shape, size / model.U.size))
+        trials = np.array([itf.sampled_precisions(model.is_real, rankings, probability, k, rng)
+                           for _ in range(repeats)])               # (repeats, which, 2)
+        right_order[design, size] = np.mean(trials[:, 0, 0] > trials[:, 1, 0])
+        for which, name in enumerate(("era", "weight") if design == "by rank" else ()):
+            estimate, half = trials[:, which, 0], 1.96 * trials[:, which, 1]
+            covered[name, size] = np.mean(np.abs(estimate - truth[which]) <= half)
+            left.errorbar((0.96 + 0.08 * which) * size, estimate[0], half[0], fmt="o", ms=9,
+                          capsize=5, color=RANKINGS[name][1])
+    for name, precision in zip(("era", "weight"), truth):
+        curve(left, name, [35, 770], [precision] * 2, "{}: truth; one sample, 95 %")
+    for design, mark in (("by rank", "ko-"), ("uniformly", "ks:")):
+        right.plot(draws, [right_order[design, size] for size in draws], mark,
+                   label=f"drawn {design}")
     left.set(title=f"precision among the top {k}", ylim=(0, 1.2))
-    right.set(title=f"share of {repeats} samples that rank them rightly", ylim=(0, 1.04))
-    for ax, place in ((left, "upper right"), (right, "center right")):
+    right.set(title=f"share of {repeats} samples that rank them rightly", ylim=(0, 1.2))
+    for ax in (left, right):
         ax.set(xscale="log", xlabel=f"weights drawn, of {model.U.size}")
         log_ticks(ax.xaxis, draws)
-        ax.legend(loc=place)
+        ax.legend(loc="upper right")
     size = draws[2]
     by_rank, uniformly = right_order["by rank", size], right_order["uniformly", size]
-    off, error = np.moveaxis(trials["by rank", size] - [[t, 0] for t in truth], 2, 0)
-    covered = np.mean(np.abs(off) <= 1.96 * error, axis=0)
-    caption(slide, f"""The exact effect of {size} weights, drawn by rank, tells ERA from weight
-        in {100 * by_rank:.0f} % of samples; drawn uniformly, in {100 * uniformly:.0f} %. Dashed: the
-        truth.""")
+    caption(slide, f"""The exact effect of {size} weights, drawn by rank, tells ERA from weight in
+        {by_rank:.0%} of samples; drawn uniformly, in {uniformly:.0%}.""")
     return slide, {"right order, by rank": by_rank, "right order, uniformly": uniformly,
-                   "covered, ERA": covered[0], "covered, weight": covered[1]}
+                   "covered, ERA": covered["era", size], "covered, weight": covered["weight", size]}
 
 
 @figure
 def compressed_sensing(seed):
-    """Can circuits be read from weights without any data? Linear ones can; a trained relu model not.
+    """Can circuits be read from weights without any data? Linear ones can; a trained relu's cannot.
 
-    The note asks "Can we beat this?" and names compressed sensing. Real: A > 0 where the read-out is
-    the linear one that fits A best, dL > 1e-4 in the trained model. Control: the linear read-out of
-    the trained directions plus the trained model's negative weights. Status: ours.
+    The note asks "Can we beat this?" and names compressed sensing. Real: A > 0 where the read-out
+    is the linear one that fits A best, dL > 1e-4 in the trained model. Control: the linear read-out
+    of the trained directions plus the trained model's negative weights. Status: ours.
     """
     model = itf.block_model(seed)
     A, trained = model.task.A, model.model.W_down
@@ -711,7 +708,7 @@ def compressed_sensing(seed):
 def weight_sharing(seed):
     """Do the weights of circuits in superposition add? Only if they are orthogonal.
 
-    Two circuits double a feature each through one middle matrix: see `shared_middle`. Nothing here is
+    Two circuits double a feature each through one middle matrix: see `shared_middle`. Nothing is
     random. Status: exact (derived from 90 degrees on), and measured. Source: the note, Appendix 1.
     """
     degrees = np.array([90, 112.5, 135, 157.5, 180, 60])
@@ -729,7 +726,7 @@ def weight_sharing(seed):
            xlabel="angle between the two circuits (degrees)", xticks=(60, *degrees[:5]))
     ax.legend(loc="upper right")
     caption(slide, f"""Orthogonal circuits add, antipodal ones share one weight: ratio
-        {ratios[0]:.2f} to {ratios[4]:.2f}, within {100 * deviation:.2f} % of the derivation.""")
+        {ratios[0]:.2f} to {ratios[4]:.2f}, within {deviation:.2%} of the derivation.""")
     return slide, {"largest relative deviation": deviation, "ratio at 60 degrees": ratios[5],
                    "guess off by": guess_errors[1:4]}
 
@@ -756,14 +753,14 @@ def converged_geometry(seed):
         left.plot([cosine, cosine], [0.6, height], color="k", lw=1, ls=":")
         left.text(cosine, 1.15 * height, f"{degrees}\u00b0: {near[degrees]}", ha="center")
     left.set(title=f"density 0.25: {W.shape[1]} features stored", ylim=(0.6, 20000),
-             xlabel="cosine of two features", ylabel="pairs of features")
+             xlim=(-1.25, 1.1), xlabel="cosine of two features", ylabel="pairs of features")
     counts, edges, _ = right.hist(weights, 60, color=ORANGE)
     densest = edges[np.argmax(counts):][:2].mean()          # the middle of the fullest bin
     right.axvline(top, color="k", lw=2, ls="--", label=f"largest: {top:.2f}")
     right.set(title="density 0.001", xlabel="interference weight", ylabel="number of weights")
     right.legend(loc="upper left")
-    caption(slide, f"""Dense features: {near[180]} antipodal pairs; how many at a pentagon's angles, 72
-        and 144 degrees, varies with the seed. Sparse ones: weights crowd under a sharp upper edge.""")
+    caption(slide, f"""Dense features: {near[180]} antipodal pairs; how many at a pentagon's angles,
+        72 and 144 degrees, varies with the seed. Sparse ones: weights crowd under a sharp edge.""")
     return slide, {"antipodal pairs": near[180], "pairs at 72 degrees": near[72], "largest": top,
                    "densest bin over largest": densest / top}
 
@@ -772,8 +769,8 @@ def converged_geometry(seed):
 def correlated_features(seed, set_size=100, examples=8192):
     """Is all interference noise? No: where features are correlated, its mean over sets is useful.
 
-    Means are taken off the diagonal; the control takes them over random sets. Status: reproduced; the
-    bars are ours. Source: the note, Appendix 3.
+    Means are taken off the diagonal; the control takes them over random sets. Status: reproduced;
+    the bars are ours. Source: the note, Appendix 3.
     """
     model = itf.correlated_model(seed)
     U, x, y = model.U, model.x[:examples], model.y[:examples]
@@ -787,24 +784,22 @@ def correlated_features(seed, set_size=100, examples=8192):
     random_means[mixed] = itf.set_mean_component(U[mixed], set_size)
     kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means * ~diagonal,
             "diagonal\n+ means": U * diagonal + means, "diagonal\nonly": U * diagonal}
-    losses = {refit: [itf.pruned_loss(weights, model.b, x, y, weights, [U.size], refit)[0]
-                      for weights in kept.values()] for refit in (False, True)}
-    trained, refitted = (np.array(losses[refit]) / losses[False][0] for refit in losses)
+    trained, refitted = (
+        np.concatenate([itf.pruned_loss(weights, model.b, x, y, weights, [U.size], refit)
+                        for weights in kept.values()]) for refit in (False, True))
+    whole = trained[0]
+    losses = {"trained bias": trained / whole, "refitted bias": refitted / whole}
     slide, axes = new_figure(3, width_ratios=(3, 4, 7), height=6)
     slide.colorbar(heatmap(axes[0], U, "virtual weights U"), ax=axes[0], location="bottom")
-    histograms(axes[1], [("between sets", ORANGE, "\\\\", between), ("within a set", SKY, "//", within)],
-               np.linspace(-1, 0.6, 50), title="interference")
-    axes[1].set_ylim(0, 1.35 * axes[1].get_ylim()[1])
-    bars(axes[2], list(kept), {"trained bias": trained, "refitted bias": refitted},
-         "loss over the whole model's")
-    caption(slide, f"""Set means: {within.mean():+.2f} within, {between.mean():+.2f} between. Without
-        them the loss is {trained[1]:.2f} times as large; without random sets' means,
-        {trained[2]:.2f}.""")
-    return slide, {"without set means": trained[1], "without random means": trained[2],
-                   "diagonal and means": trained[3], "diagonal": trained[4],
-                   "without set means, refitted": refitted[1],
-                   "diagonal and means, refitted": refitted[3], "diagonal, refitted": refitted[4],
-                   "within mean": within.mean(), "between mean": between.mean()}
+    groups = [("between sets", ORANGE, "\\\\", between), ("within a set", SKY, "//", within)]
+    histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
+    bars(axes[2], list(kept), losses, "loss over the whole model's")
+    caption(slide, f"""Set means: {within.mean():+.2f} within, {between.mean():+.2f} between.
+        Without them the loss is {trained[1] / whole:.2f} times as large; without random sets'
+        means, {trained[2] / whole:.2f}.""")
+    return slide, {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
+                   for name, loss in zip(kept, row)} | {"within": within.mean(),
+                                                        "between": between.mean()}
 
 
 @figure
@@ -812,8 +807,8 @@ def definitions(seed):
     """Do the definitions agree on the hard model? In part: they ask different questions.
 
     Definition 1 looks for the circuit, learned or not; Definition 2 removes one weight at a time;
-    the mask all at once. Status: that they disagree is reproduced; the numbers are ours. Source: the
-    note, Appendix 4.
+    the mask all at once. Status: that they disagree is reproduced; the numbers are ours. Source:
+    the note, Appendix 4.
     """
     model, (mask, _) = itf.block_model(seed), itf.block_mask(seed)
     U, b, A = model.U, model.b, model.task.A
@@ -821,35 +816,29 @@ def definitions(seed):
     called = {"A": A > 0, "Def. 1": U_star > 0.05, "Def. 2": model.is_real, "mask": mask}
     overlap = np.array([[np.sum(p & q) for q in called.values()] for p in called.values()])
     x, y = model.x[:8192], model.y[:8192]
-    whole = itf.pruned_loss(U, b, x, y, U, [U.size])[0]
+    whole, = itf.pruned_loss(U, b, x, y, U, [U.size])
     names = {name: f"{name}:\n{kept.sum()} weights" for name, kept in called.items() if name != "A"}
-    trained, refitted = ([itf.pruned_loss(U, b, x, y, called[name], [called[name].sum()], refit)[0]
-                          for name in names] for refit in (False, True))
-    change = model.loss_with(np.where(model.is_real, U, 0), b) - model.loss
-    predicted = model.dL[~model.is_real].sum()
+    losses = {label: [itf.pruned_loss(U, b, x, y, called[name], [called[name].sum()], refit)[0]
+                      for name in names]
+              for label, refit in (("trained bias", False), ("refitted bias", True))}
     slide, (left, right) = new_figure(2, height=6.4)
-    left.imshow(overlap, cmap="Greys", vmin=0, vmax=2.2 * overlap.max())
-    for (i, j), count in np.ndenumerate(overlap):
-        left.text(j, i, count, ha="center", va="center", fontsize=20,
-                  weight="bold" if i == j else "normal")
-    left.set_xticks(range(4), called)
-    left.set_yticks(range(4), called)
-    left.set_title("weights that both call real")
-    bars(right, list(names.values()), {"trained bias": trained, "refitted bias": refitted},
-         "loss with only those weights of U")
+    heatmap(left, overlap, "weights that both call real", 1.7 * overlap.max(), 0, ("", ""))
+    left.set(xticks=range(4), xticklabels=called, yticks=range(4), yticklabels=called)
+    bars(right, list(names.values()), losses, "loss with only those weights of U")
     right.axhline(whole, color="k", lw=1.5, ls=":")
     right.text(-0.55, 1.02 * whole, f"whole model: {whole:.2f}")
-    missed = called["A"] & ~model.is_real
-    barely = missed & (U < 0.2 * A)
-    caption(slide, f"""Definition 1 finds the circuit, learned or not: {missed.sum()} weights of A are
-        not real by loss, {barely.sum()} of them hardly learned.""")
-    return slide, {"Definition 1 finds of A": overlap[0, 1] / overlap[0, 0],
-                   "Definition 1 finds besides": overlap[1, 1] - overlap[0, 1],
+    missed = (A > 0) & ~model.is_real
+    barely = np.sum(missed & (U < 0.2 * A))
+    caption(slide, f"""Definition 1 finds the circuit, learned or not: {missed.sum()} weights of A
+        are not real by loss, {barely} of them hardly learned.""")
+    change = model.loss_with(np.where(model.is_real, U, 0), b) - model.loss
+    return slide, {**{f"{name} finds of A": row[0] / overlap[0, 0]
+                      for name, row in zip(called, overlap)},
+                   "Def. 1 finds besides": overlap[1, 1] - overlap[0, 1],
                    "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
-                   "Definition 2 finds of A": overlap[0, 2] / overlap[0, 0],
-                   "mask finds of A": overlap[0, 3] / overlap[0, 0],
-                   "Definition 2, loss over whole": trained[1] / whole,
-                   "true over predicted change": change / predicted, "overlap": overlap}
+                   "Def. 2, loss over whole": losses["trained bias"][1] / whole,
+                   "true over predicted change": change / model.dL[~model.is_real].sum(),
+                   "not real": missed.sum(), "hardly learned": barely}
 
 
 # --- Beyond the note ------------------------------------------------------------------------------
@@ -859,8 +848,8 @@ def definitions(seed):
 def effectiveness(seed):
     """Do the weights that move the output most help? The very strongest do; below, most harm.
 
-    Status: ours. Source of both axes: Turner, Wu, Batson (2026), Characterizing interference weights
-    in a tiny language model.
+    Status: ours. Source of both axes: Turner, Wu, Batson (2026), Characterizing interference
+    weights in a tiny language model.
     """
     model = itf.block_model(seed)
     effect = itf.effectiveness(model.U, model.b, model.x)
@@ -882,15 +871,11 @@ def effectiveness(seed):
         ax.axvline(effect.flat[last], color="k", lw=1, ls=":")
         ax.text(effect.flat[last], height, f" {text} \u2192", transform=ax.get_xaxis_transform())
     ax.legend(loc="upper left", markerscale=2)
-    shares = {"helpful in the top 0.25 %": helps.flat[quarter].mean(),
-              "helpful in the top 1 %": helps.flat[top].mean(),
-              "harmful in the top 1 %": harms.flat[top].mean(), "helpful overall": helps.mean(),
-              "harmful overall": harms.mean()}
-    percent = {name: round(100 * share) for name, share in shares.items()}
-    caption(slide, f"""Of the most effective quarter percent {percent["helpful in the top 0.25 %"]} %
-        help. Of the top percent {percent["harmful in the top 1 %"]} % harm; of all weights
-        {percent["harmful overall"]} %.""")
-    return slide, shares
+    helpful, harmful, overall = helps.flat[quarter].mean(), harms.flat[top].mean(), harms.mean()
+    caption(slide, f"""Of the most effective quarter percent {helpful:.0%} help. Of the top percent
+        {harmful:.0%} harm; of all weights {overall:.0%}.""")
+    return slide, {"helpful in the top 0.25 %": helpful, "harmful in the top 1 %": harmful,
+                   "helpful in the top 1 %": helps.flat[top].mean(), "harmful overall": overall}
 
 
 @figure
@@ -899,23 +884,22 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
 
     What is measured: `graph_precision`. Status: ours. Source of the graphs: Circuit Tracing (2025).
     """
-    curves = {"weight": [], "attribution": [], "chance": [], "none": [], "all": []}
+    curves = collections.defaultdict(list)
     for density in densities:
         model = itf.block_model(seed, density=density)
         x, _ = model.task.batch(np.random.default_rng((seed, 3)), 1000)
-        for name, value in itf.graph_precision(model.U, model.b, model.is_real, x).items():
-            curves[name].append(value)
         precision, _ = itf.precision_recall(model.U, model.is_real)
         curves["all"].append(precision[model.is_real.sum() - 1])
+        for name, value in itf.graph_precision(model.U, model.b, model.is_real, x).items():
+            curves[name].append(value)
     edges = itf.attribution_graph(model.U, model.b, model.x[0])
     in_play = np.ix_(edges.any(axis=1), edges.any(axis=0))
     slide, axes = new_figure(3, width_ratios=(4, 3, 6))
-    heatmap(axes[0], model.U, f"weights at density {densities[-1]:g}", limit=0.5)
-    heatmap(axes[1], edges[in_play], "one example's graph", limit=0.5,
+    heatmap(axes[0], model.U, f"weights at density {density:g}", limit=0.5)
+    heatmap(axes[1], edges[in_play], "one example's graph", 0.5,
             labels=("active sources", "firing targets"))
     for ax, real, size in ((axes[0], model.is_real, 4), (axes[1], model.is_real[in_play], 8)):
-        rows, columns = np.nonzero(real)
-        ax.plot(columns, rows, "^", ms=size, color=GREEN, mec="w", mew=0.5)
+        ax.plot(*np.nonzero(real)[::-1], "^", ms=size, color=GREEN, mec="w", mew=0.5)
     axes[1].set(aspect="auto", xticks=(), yticks=())
     for name, label, mark, color in (("weight", "in play, by weight", "o-", ORANGE),
                                      ("attribution", "in play, by attribution", "s--", "k"),
@@ -927,8 +911,8 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
     log_ticks(axes[2].xaxis, densities)
     axes[2].legend(loc="upper right", ncols=2, fontsize=12)
     caption(slide, f"""Among edges in play the plain weight does as well as attribution: the
-        restriction does the work. At density {densities[0]:g}
-        {100 * curves["none"][0]:.0f} % of examples have nothing real in play.""")
+        restriction does the work. At density {densities[0]:g}, {curves["none"][0]:.0%} of examples
+        have none that is real.""")
     ends = {f"{name}, {end}": curves[name][k] for name in curves
             for k, end in ((0, "sparse"), (-1, "dense"))}
     return slide, {**ends, **curves}
@@ -938,8 +922,8 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
 def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
     """How much can interference be used against a model? By the root of features per dimension.
 
-    Derived in `push_gain`; the control is random directions. Status: exact, and measured. Source: Toy
-    Models of Superposition, section on adversarial examples.
+    Derived in `push_gain`; the control is random directions. Status: exact, and measured. Source:
+    Toy Models of Superposition, section on adversarial examples.
     """
     groups = [itf.worst_and_random_gains(itf.converged_model(seed, density, batch_size=256))
               for density in densities]
@@ -964,7 +948,7 @@ def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
 
 @figure
 def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """What else moves when one feature is steered? All that share its dimensions; a relu hides most.
+    """What else moves when one feature is steered? All that share its dimensions, less the relu.
 
     Derived in `steering_side_effects`. Status: exact before the relu, and measured; ours after it.
     Source of the recipe: Persona Vectors (arXiv 2507.21509).
@@ -983,8 +967,9 @@ def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
     caption(slide, f"""Steering one feature moves those that share its dimensions, {before[-1]:.1f}
         times as much at density {densities[-1]:g}. The relu hides nearly all of it where features
         are sparse, less in the middle.""")
-    return slide, {"off the law, at most": np.abs(before / law - 1).max(), "before, sparsest": before[-1],
-                   "after, sparsest": after[-1], "largest after": after.max(), "after": after}
+    return slide, {"off the law, at most": np.abs(before / law - 1).max(),
+                   "before, sparsest": before[-1], "after, sparsest": after[-1],
+                   "largest after": after.max(), "after": after}
 
 
 @figure
@@ -993,7 +978,7 @@ def equivariance(seed):
 
     By construction: U has rank 2, and is sorted by angle. The equal-importance task is symmetric
     under every permutation. Found: equal angles and lengths. Control: a pentagon with one degree of
-    jitter. Status: ours. Source: Naturally Occurring Equivariance in Neural Networks (Distill 2020).
+    jitter. Status: ours. Source: Naturally Occurring Equivariance in Neural Networks (2020).
     """
     trained, unequal = (itf.pentagon_models(seed, 0.05, decay) for decay in (1.0, 0.9))
     U, other = (itf.sorted_by_angle(models[0][1].model.W) for models in (trained, unequal))
@@ -1012,7 +997,7 @@ def equivariance(seed):
     axes[1].set(title="its spectrum", xlabel="frequency", ylabel="eigenvalue")
     axes[2].set(title="distance to a circulant, % of |U|")
     failed = itf.failed_starts(trained)
-    caption(slide, f"""U is {100 * distances[0]:.1f} % away from a convolution over five rotations, less
+    caption(slide, f"""U is {distances[0]:.1%} away from a convolution over five rotations, less
         than one degree of jitter would be. {failed} of {len(trained)} starts ended elsewhere.""")
     return slide, {"distance to a circulant": distances[0], "unequal importance": distances[1],
                    "one degree of jitter": distances[2], "failed starts": failed}

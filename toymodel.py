@@ -65,13 +65,13 @@ import warnings
 from functools import partial
 from typing import NamedTuple
 
-# BLAS reads these when NumPy loads. Its threads fight over matrices this small: one is several times
-# faster than two. The variables are put back at once, so no child process inherits them.
+# BLAS reads these when NumPy loads. Its threads fight over matrices this small: one is several
+# times faster than two. The variables are put back at once, so no child process inherits them.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 environment = dict(os.environ)
 if "numpy" in sys.modules and "1" not in map(environment.get, ONE_THREAD):
-    warnings.warn("NumPy was imported before toymodel, so its BLAS may use several threads, which is "
-                  "slower here: import toymodel first, or set OMP_NUM_THREADS=1 beforehand")
+    warnings.warn("NumPy was imported before toymodel, so its BLAS may use several threads, which "
+                  "is slower here: import toymodel first, or set OMP_NUM_THREADS=1 beforehand")
 os.environ.update(ONE_THREAD)
 import numpy as np
 os.environ.clear()
@@ -285,7 +285,8 @@ class BottleneckModel(Model):
         check_kind("rng", rng, np.random.Generator)
         n, m = check_whole("n_features", n_features), check_whole("n_residual", n_residual)
         check(dtype in (np.float32, np.float64), "dtype", "float32 or float64", dtype)
-        scale = cls.default_scale(n, m) if scale is None else check_number("scale", scale, "(0, inf)")
+        scale = cls.default_scale(n, m) if scale is None else scale
+        check_number("scale", scale, "(0, inf)")
         shapes = {"W_down": (m, n), "W_up": (n, m), "W": (m, n)}
         weights = [rng.normal(0.0, scale, shapes[name]).astype(dtype)
                    for name in cls.parameter_names if name != "b"]
@@ -565,8 +566,8 @@ def check_number(argument, value, interval):
     """`value` as a float if it lies in `interval`, written as in "(0, 1]"."""
     check(isinstance(value, numbers.Real), argument, "a number", value, TypeError)
     low, high = map(float, interval[1:-1].split(","))
-    inside = low < value < high or value == low and "[" in interval or value == high and "]" in interval
-    check(inside, argument, f"in {interval}", value)
+    at_an_end = value == low and "[" in interval or value == high and "]" in interval
+    check(low < value < high or at_an_end, argument, f"in {interval}", value)
     return float(value)
 
 
@@ -588,7 +589,7 @@ def check_array(argument, value, shape, dtype=None, interval=None):
     """`value` as a non-empty array of finite numbers; None in `shape` stands for any length.
 
     float32 and float64 are kept unless `dtype` is given; whole numbers and booleans become float64.
-    Everything else is refused (half precision, complex, masked, text), as its meaning would be lost.
+    Everything else is refused (half precision, complex, masked, text): its meaning would be lost.
     """
     array = np.asarray(value)
     numeric = array.dtype.kind in "biu" or array.dtype in (np.float32, np.float64)
@@ -662,7 +663,7 @@ def demo():
 
 
 def as_script(main):
-    """Run main() and exit with its code; Ctrl-C, or an output that is closed or full, end quietly."""
+    """Run main() and exit with its code; Ctrl-C or an output closed or full end it quietly."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if sys.stdout:
