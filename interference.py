@@ -150,7 +150,7 @@ def effectiveness(U, b, x):
     is the effectiveness of Turner, Wu and Batson (2026), *Characterizing interference weights in a
     tiny language model*. Whether the movement helps is `ablation_effects`. Returns (n, n), >= 0.
     """
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     total = np.zeros(U.shape)
     for j, _, before, after in ablations(U, b, x):
         total[:, j] += squares(after - before)
@@ -159,7 +159,7 @@ def effectiveness(U, b, x):
 
 def gate_flip_rate(U, b, x):
     """P(ablating U_ij opens or shuts gate i), (n, n): where `second_order_effects` is not exact."""
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     flips = np.zeros(U.shape)
     for j, _, before, after in ablations(U, b, x):
         flips[:, j] += np.sum((before > 0) != (after > 0), axis=0)
@@ -185,7 +185,7 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate
     """
     check_kind("task", task, Task)
     x, _ = task.batch(generator(seed), batch_size)
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     lifted = LiftedModel(U, b, l1)
     if train_bias:
         lifted.b = np.maximum(b, -(x @ U.T).mean(axis=0))
@@ -242,7 +242,7 @@ def expected_attribution(U, b, x):
 
     Circuit Tracing (Ameisen et al. 2025), section "Global Weights".
     """
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     fires = (preactivations(U, b, x) > 0).astype(U.dtype)        # (B, n)
     return fires.T @ x / len(x) * U                              # (n, B) @ (B, n) -> (n, n)
 
@@ -256,7 +256,7 @@ def target_weighted_attribution(U, b, x, normalise=True):
     effects on big things; read so, nothing is divided: normalise=False gives E[y_hat_i x_j] U_ij.
     A target that never fires scores 0.
     """
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     y_hat = relu(preactivations(U, b, x))                        # (B, n)
     score = y_hat.T @ x / len(x) * U                             # (n, B) @ (B, n) -> (n, n)
     if normalise:
@@ -267,7 +267,7 @@ def target_weighted_attribution(U, b, x, normalise=True):
 
 def coactivation_frequency(U, b, x):
     """P(x_j > 0 and y_hat_i > 0), (n, n). No weight in it: what do activations alone tell?"""
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     fires = (preactivations(U, b, x) > 0).astype(U.dtype)        # (B, n)
     return fires.T @ (x > 0).astype(U.dtype) / len(x)            # (n, B) @ (B, n) -> (n, n)
 
@@ -289,10 +289,13 @@ def all_scores(U, b, x, y):
 
 
 def silent_targets(U, b, x):
-    """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans."""
-    U, b, x, _, _ = checked(U, b, x)
+    """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans.
+
+    (A task can have such targets of its own: the block task makes a quarter of its targets so.)
+    """
+    U, b, x = checked(U, b, x)
     mean = relu(preactivations(U, b, x)).mean(axis=0)            # (n,)
-    return mean < 0.01 * mean.max()
+    return mean <= 0.01 * mean.max()
 
 
 def dual_directions(W_down):
@@ -329,6 +332,7 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4):
     D = check_array("D", D, (None, None))
     W = check_array("W", W, (None, len(D)))
     penalty = check_number("penalty", penalty, "(0, inf)")
+    check_number("tolerance", tolerance, "[0, inf)")
     step = 1 / np.linalg.norm(D, 2)**2
     C = further = np.zeros((len(W), D.shape[1]))
     t = 1.0
@@ -355,6 +359,7 @@ def recovery(W_down, W_up, is_real, penalties=(0.001, 0.01, 0.1, 0.3)):
     """
     D = dual_directions(W_down)                                  # (m, n)
     none_left = (check_array("W_up", W_up, (None, len(D))) @ D).max()
+    check(len(penalties), "penalties", "at least one", penalties)
     codes = [sparse_code(D, W_up, penalty * none_left) for penalty in penalties]
     weight, *sparse = (average_precision(*precision_recall(score, is_real))
                        for score in (W_up @ W_down, *codes))
@@ -390,8 +395,9 @@ def precision_recall(scores, is_real):
 
     Raises ValueError if shapes differ or nothing is real, TypeError if is_real is not boolean.
     """
+    order = ranking(scores)
     is_real = check_booleans("is_real", is_real, np.shape(scores))
-    found = np.cumsum(is_real.ravel()[ranking(scores)])
+    found = np.cumsum(is_real.ravel()[order])
     check(found[-1] > 0, "is_real", "true somewhere", "no real weight at all")
     return found / np.arange(1, len(found) + 1), found / found[-1]
 
@@ -414,8 +420,8 @@ def loss_gain(scores, dL):
 
     A proxy: it adds up effects measured one at a time. The loss itself is `pruned_loss`.
     """
-    dL = check_array("dL", dL, np.shape(scores))
-    return np.cumsum(dL.ravel()[ranking(scores)])
+    order = ranking(scores)
+    return np.cumsum(check_array("dL", dL, np.shape(scores)).ravel()[order])
 
 
 def best_bias(drive, y):
@@ -470,7 +476,9 @@ def inclusion_probabilities(scores, size):
     1 / rank, since what precision depends on is at their tops, and at most 1. Draw independently:
     rng.random(shape) < probability. Returns probabilities in (0, 1] that add up to `size`.
     """
-    wanted = sum(1 / ranks(score) for score in scores)
+    check_kind("scores", scores, list)
+    check(scores, "scores", "at least one array", scores)
+    wanted = sum(1 / ranks(check_array("scores", score, np.shape(scores[0]))) for score in scores)
     check_whole("size", size, 1, wanted.size)
     largest_first = np.sort(wanted, axis=None)[::-1]
     rest = np.cumsum(largest_first[::-1])[::-1]      # what is wanted by entry t and all below it
@@ -622,7 +630,7 @@ def attribution_graph(U, b, x):
 
     Circuit Tracing (Ameisen et al. 2025), for a model without attention or layers.
     """
-    U, b, x, _, _ = checked(U, b, check_array("x", x, (None,))[None])
+    U, b, x = checked(U, b, check_array("x", x, (None,))[None])
     fires = preactivations(U, b, x) > 0                                  # (1, n)
     return fires.T * U * x
 
@@ -637,7 +645,7 @@ def graph_precision(U, b, is_real, x):
     Returns a dict of means over the examples x (B, n) with a real edge in play, "attribution",
     "weight" and "chance", and "none", the share of examples without.
     """
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     is_real = check_booleans("is_real", is_real, U.shape)
     fires = preactivations(U, b, x) > 0                                  # (B, n)
     shares = {"attribution": [], "weight": [], "chance": []}
@@ -670,8 +678,9 @@ def push_gain(U, b, x, directions, size=0.1):
     Returns (n,): means over the examples x (B, n) in which target i fires, nan where it never does.
     Toy Models of Superposition (Elhage et al. 2022), section on adversarial examples.
     """
-    U, b, x, _, _ = checked(U, b, x)
+    U, b, x = checked(U, b, x)
     directions = check_array("directions", directions, U.shape, U.dtype)
+    check(directions.any(axis=1).all(), "directions", "rows that are not 0", "a row of zeros")
     size = check_number("size", size, "(0, inf)")
     y_hat = relu(preactivations(U, b, x))                                # (B, n)
     gain = np.full(len(U), np.nan)
@@ -715,19 +724,22 @@ def steering_side_effects(model, x, feature):
     j = check_whole("feature", feature, 0, len(model.b) - 1)
     z, h = model.preactivations(x)                                       # (B, n), (B, m)
     push = steering_vector(h, x[:, j] > 0) @ model.W                     # (m,) @ (m, n) -> (n,)
+    check(push[j] > 0, "feature", "one that is stored", j)
     push = push / push[j]                                                # (n,)
     change = squares(relu(z + push) - relu(z))                           # (n,)
     return float(np.sum(push**2) - 1), float(change.sum() / change[j] - 1)
 
 
-def checked(U, b, x, y=None, importance=None):
-    """All in U's dtype and fitting: U (n, n), b (n,), x (B, n), y (B, n), and importance (n,)."""
+def checked(U, b, x, *answers):
+    """U (n, n), b (n,), x (B, n), and if given y (B, n) and importance (n,): fitting, in U's dtype."""
     U = check_square("U", U)
     n, dtype = len(U), U.dtype
     b = check_array("b", b, (n,), dtype)
     x = check_array("x", x, (None, n), dtype)
-    if y is not None:
-        y = check_array("y", y, x.shape, dtype)
+    if not answers:
+        return U, b, x
+    y, importance = answers
+    y = check_array("y", y, x.shape, dtype)
     importance = np.ones(n) if importance is None else importance
     return U, b, x, y, check_array("importance", importance, (n,), interval="[0, inf)")
 
@@ -745,8 +757,8 @@ class Trained:
 
     def __init__(self, task, model, seed, examples=32768):
         self.task, self.model, self.seed, self.examples = task, model, seed, examples
-        for parameter in model.parameters.values():
-            frozen(parameter)
+        for array in (task.A, task.v, *model.parameters.values()):
+            frozen(array)
         self.U, self.b = frozen(model.virtual_weights()), model.b
 
     def sample(self, k):
@@ -822,7 +834,7 @@ def counter(done, steps):
 
 @lru_cache(maxsize=None)
 def pentagon_models(seed, density, decay, starts=4):
-    """5 features in 2 dimensions, importance decay^i, from a few starts: [(loss, Trained), ...].
+    """5 features in 2 dimensions, importance decay^i, from a few starts: (loss, Trained) of each.
 
     The best comes first. A start can end in a worse arrangement, so several are always tried.
     """
@@ -833,7 +845,7 @@ def pentagon_models(seed, density, decay, starts=4):
         model = TiedModel.initialise(np.random.default_rng((seed, start)), 5, 2)
         train(model, task, 1500, 1024, 1e-2, seed, "cosine", progress=counter)
         trained.append((model.loss(x, y, task.importance), Trained(task, model, seed)))
-    return sorted(trained, key=lambda pair: pair[0])
+    return tuple(sorted(trained, key=lambda pair: pair[0]))
 
 
 def failed_starts(models):
@@ -850,8 +862,11 @@ def film(seed, steps):
     small = TiedModel.initialise(np.random.default_rng(seed), 5, 2, scale=0.3)
     large = TiedModel.initialise(np.random.default_rng(seed), 100, 20)
     options = {"steps": max(steps), "seed": seed, "snapshots": steps, "progress": counter}
-    return (train(small, identity_task(5, 0.05), learning_rate=1e-2, **options).snapshots,
+    runs = (train(small, identity_task(5, 0.05), learning_rate=1e-2, **options).snapshots,
             train(large, identity_task(100, 0.02), **options).snapshots)
+    for snapshot in (*runs[0].values(), *runs[1].values()):
+        frozen(snapshot["W"])
+    return runs
 
 
 @lru_cache(maxsize=None)
@@ -892,7 +907,7 @@ def block_stages(seed, run, steps):
     model = UntiedModel.initialise(np.random.default_rng((seed, run)), 128, 16)
     history = train(model, task, max(steps), 256, 1e-3, (seed, run), snapshots=steps,
                     progress=counter)
-    return [Trained(task, UntiedModel(**history.snapshots[step]), seed) for step in steps]
+    return tuple(Trained(task, UntiedModel(**history.snapshots[step]), seed) for step in steps)
 
 
 @lru_cache(maxsize=None)

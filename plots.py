@@ -296,7 +296,7 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
         {last.max():.0f} degrees between neighbours; {failed} of {starts} starts ended in worse
         arrangements.""")
     return slide, {"widest gap (degrees)": last.max(), "narrowest gap (degrees)": last.min(),
-                   "failed starts": failed, **gaps}
+                   "failed starts": failed, "starts": starts, **gaps}
 
 
 @figure
@@ -456,11 +456,11 @@ def block_two_models(seed):
                  xlabel="U, run 1")
     axes[0].set_ylabel("U, run 2")
     found = first.is_real & in_A
-    again = found & second.is_real
-    caption(slide, f"""The same two runs of one circuit three times. {again.sum()} of {found.sum()}
-        real weights in A are real again in run 2; interference: r = {r["interference"]:.2f}.""")
+    again, of = np.sum(found & second.is_real), np.sum(found)
+    caption(slide, f"""The same two runs of one circuit three times. {again} of {of} real weights in
+        A are real again in run 2; interference: r = {r["interference"]:.2f}.""")
     return slide, {**{f"r, {name}": value for name, value in r.items()},
-                   "real again": again.sum() / found.sum()}
+                   "real again": again / of, "counted again": again, "of": of}
 
 
 @figure
@@ -489,6 +489,7 @@ def precision_recall(seed):
     caption(slide, f"""Weight, ERA and TWERA differ because {silent} of {len(model.U)} targets are
         silent. Among live targets they are about equally good.""")
     return slide, {"era": area["era"], **area, "base rate": model.is_real.mean(),
+                   "silent targets": silent, "targets": len(model.U),
                    "silent in TWERA's top 100": np.sum(~model.live[top])}
 
 
@@ -665,7 +666,8 @@ def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
     caption(slide, f"""The exact effect of {size} weights, drawn by rank, tells ERA from weight in
         {by_rank:.0%} of samples; drawn uniformly, in {uniformly:.0%}.""")
     return slide, {"right order, by rank": by_rank, "right order, uniformly": uniformly,
-                   "covered, ERA": covered["era", size], "covered, weight": covered["weight", size]}
+                   "covered, ERA": covered["era", size], "drawn": size,
+                   "covered, weight": covered["weight", size]}
 
 
 @figure
@@ -728,7 +730,7 @@ def weight_sharing(seed):
     caption(slide, f"""Orthogonal circuits add, antipodal ones share one weight: ratio
         {ratios[0]:.2f} to {ratios[4]:.2f}, within {deviation:.2%} of the derivation.""")
     return slide, {"largest relative deviation": deviation, "ratio at 60 degrees": ratios[5],
-                   "guess off by": guess_errors[1:4]}
+                   "guess off by": guess_errors[1:4], "ratios": ratios[:5]}
 
 
 @figure
@@ -797,9 +799,9 @@ def correlated_features(seed, set_size=100, examples=8192):
     caption(slide, f"""Set means: {within.mean():+.2f} within, {between.mean():+.2f} between.
         Without them the loss is {trained[1] / whole:.2f} times as large; without random sets'
         means, {trained[2] / whole:.2f}.""")
-    return slide, {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
-                   for name, loss in zip(kept, row)} | {"within": within.mean(),
-                                                        "between": between.mean()}
+    numbers = {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
+               for name, loss in zip(list(kept)[1:], row[1:])}
+    return slide, numbers | {"within": within.mean(), "between": between.mean()}
 
 
 @figure
@@ -833,7 +835,7 @@ def definitions(seed):
         are not real by loss, {barely} of them hardly learned.""")
     change = model.loss_with(np.where(model.is_real, U, 0), b) - model.loss
     return slide, {**{f"{name} finds of A": row[0] / overlap[0, 0]
-                      for name, row in zip(called, overlap)},
+                      for name, row in zip(names, overlap[1:])},
                    "Def. 1 finds besides": overlap[1, 1] - overlap[0, 1],
                    "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
                    "Def. 2, loss over whole": losses["trained bias"][1] / whole,
@@ -911,11 +913,11 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
     log_ticks(axes[2].xaxis, densities)
     axes[2].legend(loc="upper right", ncols=2, fontsize=12)
     caption(slide, f"""Among edges in play the plain weight does as well as attribution: the
-        restriction does the work. At density {densities[0]:g}, {curves["none"][0]:.0%} of examples
+        restriction does the work. Where features are sparsest, {curves["none"][0]:.0%} of examples
         have none that is real.""")
-    ends = {f"{name}, {end}": curves[name][k] for name in curves
-            for k, end in ((0, "sparse"), (-1, "dense"))}
-    return slide, {**ends, **curves}
+    ends = {f"{name}, {end}": curves[name][k] for name in ("weight", "attribution", "all", "chance")
+            for k, end in ((-1, "dense"), (0, "sparse"))}
+    return slide, {**ends, "nothing real, sparse": curves["none"][0], **curves}
 
 
 @figure
@@ -964,11 +966,11 @@ def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
            ylabel="squared side effects / wanted effect", xlim=(0.7, 0.002), ylim=(0, 4.6))
     log_ticks(ax.xaxis, densities)
     ax.legend(loc="center right", bbox_to_anchor=(1, 0.6))
-    caption(slide, f"""Steering one feature moves those that share its dimensions, {before[-1]:.1f}
-        times as much at density {densities[-1]:g}. The relu hides nearly all of it where features
-        are sparse, less in the middle.""")
+    caption(slide, f"""Steering one feature moves those that share its dimensions, up to
+        {before.max():.1f} times as much. The relu hides nearly all of it where features are sparse,
+        less in the middle.""")
     return slide, {"off the law, at most": np.abs(before / law - 1).max(),
-                   "before, sparsest": before[-1], "after, sparsest": after[-1],
+                   "largest before": before.max(), "after, sparsest": after[-1],
                    "largest after": after.max(), "after": after}
 
 
@@ -1000,7 +1002,8 @@ def equivariance(seed):
     caption(slide, f"""U is {distances[0]:.1%} away from a convolution over five rotations, less
         than one degree of jitter would be. {failed} of {len(trained)} starts ended elsewhere.""")
     return slide, {"distance to a circulant": distances[0], "unequal importance": distances[1],
-                   "one degree of jitter": distances[2], "failed starts": failed}
+                   "one degree of jitter": distances[2], "failed starts": failed,
+                   "starts": len(trained)}
 
 
 # --- The command line -----------------------------------------------------------------------------

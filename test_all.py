@@ -3,25 +3,36 @@
     python -m pytest -k "not claim"     the fast ones: oracles, closed forms, examples, bad input
     python -m pytest -k claim           train real configurations, check what the figures claim
     python -m pytest -k tied_gradient   one topic; messages name the likely mistake
+    python test_all.py                  the claim table of the README at five seeds, slowly
 
 An oracle here is always a second, slower or simpler way to the same number.
 """
-import itertools
-import pathlib
-import re
-from functools import lru_cache
-
-import plots  # first: it pins BLAS threads before NumPy loads
-
-import numpy as np
-import pytest
-from numpy.testing import assert_allclose as close, assert_array_equal as same
-
 import interference as itf
-import toymodel as tm
+import toymodel as tm  # these two first: toymodel pins BLAS threads before NumPy loads
 from toymodel import LiftedModel, MaskedModel, TiedModel, UntiedModel
 
+import inspect
+import io
+import itertools
+import multiprocessing
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+import time
+import warnings
+from functools import lru_cache
+
+import plots
+import numpy as np
+import pytest
+from matplotlib import colors
+from numpy.testing import assert_allclose as close, assert_array_equal as same
+
 N, M, B = 6, 3, 40
+ROOT = pathlib.Path(tm.__file__).parent
 
 
 def rng(seed=0):
@@ -43,18 +54,18 @@ def random_models(seed=0):
             "lifted": LiftedModel(U, b, l1=0.1), "masked": MaskedModel(U, b, U.T, penalty=0.1)}
 
 
-every_kind = pytest.mark.parametrize("kind", random_models())
+both_dtypes = pytest.mark.parametrize("dtype", (np.float32, np.float64))
 
 # --- toymodel.py: forward and loss ----------------------------------------------------------------
 
 
 def test_relu_is_right_for_complex_numbers_and_loud_about_nan():
-    close(tm.relu(np.array([-1.0, 0.0, 2.0])), [0, 0, 2])
+    same(tm.relu([-1, 0, 2]), [0, 0, 2])
     close(tm.relu(np.array([-1 + 2j, 2 + 3j])), [0, 2 + 3j], err_msg="keep z where z.real > 0")
     assert np.isnan(tm.relu(np.array([np.nan]))[0]), "a NaN became a number: nobody would see it"
 
 
-@every_kind
+@pytest.mark.parametrize("kind", random_models())
 def test_forward_matches_a_loop_over_examples(kind):
     model, x = random_models()[kind], random_case()[2]
     U = model.virtual_weights()
@@ -65,165 +76,133 @@ def test_forward_matches_a_loop_over_examples(kind):
 
 def test_virtual_weights_are_products_of_what_is_trained():
     U, b, *_ = random_case()
-    close(TiedModel(U[:M], b).virtual_weights(), U[:M].T @ U[:M])
+    close(TiedModel(U[:M], b).virtual_weights(), U[:M].T @ U[:M], err_msg="U is W.T @ W")
     close(UntiedModel(U[:M], U[:, :M], b).virtual_weights(), U[:, :M] @ U[:M],
           err_msg="U is W_up @ W_down")
-    close(MaskedModel(U, b, np.zeros((N, N))).virtual_weights(), U / 2, err_msg="sigmoid(0) = 1/2")
-    extreme = MaskedModel(U, b, 1000 * np.sign(U))
-    close(extreme.virtual_weights(), np.maximum(U, 0), err_msg="large logits keep or drop a weight")
-    close(MaskedModel(U, b, U).mask(), 1 / (1 + np.exp(-U)), err_msg="the sigmoid")
+    close(MaskedModel(U, b, U.T).virtual_weights(), U / (1 + np.exp(-U.T)),
+          err_msg="U is V * s, the mask s is sigmoid(logits)")
+    close(MaskedModel(U, b, 1000 * np.sign(U)).virtual_weights(), np.maximum(U, 0),
+          err_msg="large logits keep or drop a weight")
 
 
-def test_loss_is_a_mean_over_examples_and_a_sum_over_targets():
+def test_loss_is_a_mean_over_examples_a_sum_over_targets_and_a_regulariser():
     model = LiftedModel(np.eye(2), [0, 0])
     x, y = np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[0.0, 0.0], [3.0, 1.0]])
-    assert model.loss(x, y) == pytest.approx((1 + 4 + 0 + 1) / 2), "mean over b, sum over i"
-    assert model.loss(x, y, [10, 1]) == pytest.approx((10 + 4 + 0 + 1) / 2), "importance: targets"
+    close(model.loss(x, y), (1 + 4 + 0 + 1) / 2, err_msg="mean over b, sum over i")
+    close(model.loss(x, y, [10, 1]), (10 + 4 + 0 + 1) / 2, err_msg="importance is of targets")
+    V = np.array([[1, -3], [0, 1]])
+    gap = LiftedModel(V, [0, 0], l1=0.1).loss(x, y) - LiftedModel(V, [0, 0]).loss(x, y)
+    close(gap, 0.1 * 5, err_msg="l1 sum|U|")
+    gap = MaskedModel(V, [0, 0], 0 * V, 0.1).loss(x, y) - MaskedModel(V, [0, 0], 0 * V).loss(x, y)
+    close(gap, 0.1 * 4 / 2, err_msg="penalty sum s, of all entries of s, each sigmoid(0) = 1/2")
 
 
-def test_regularisers_are_added_to_the_loss():
-    U, b, x, y, _ = random_case()
-    plain, masked = LiftedModel(U, b).loss(x, y), MaskedModel(U, b, U.T).loss(x, y)
-    assert LiftedModel(U, b, l1=0.1).loss(x, y) == pytest.approx(plain + 0.1 * np.abs(U).sum())
-    price = 0.1 * np.sum(1 / (1 + np.exp(-U.T)))
-    assert MaskedModel(U, b, U.T, penalty=0.1).loss(x, y) == pytest.approx(masked + price)
-
-
-@every_kind
-def test_both_ways_to_the_loss_agree(kind):
-    model, (_, _, x, y, importance) = random_models()[kind], random_case()
-    for weights in (None, importance):
-        loss, _ = model.loss_and_gradients(x, y, weights)
-        assert loss == pytest.approx(model.loss(x, y, weights)), "a regulariser or factor missing?"
-
-
-def test_closed_form_of_an_ignored_feature():
-    """Output a constant c: L = E[(c - x)^2] is smallest, s/3 - s^2/4, at c = E[x] = s/2."""
-    s, k = 0.5, 2000
-    x = np.concatenate([np.zeros(k), (np.arange(k) + 0.5) / k])[:, None]  # density exactly s
-    best, above, below = (LiftedModel([[0.0]], [c]).loss(x, x) for c in (0.25, 0.26, 0.24))
-    assert best == pytest.approx(s / 3 - s**2 / 4, rel=1e-5) and best < min(above, below)
-
-
-def test_closed_form_of_an_antipodal_pair():
-    """W = [1, -1], b = 0: only both active at once costs, 2 E[min(x_1, x_2)^2] = 1/3: L = s^2/3."""
+def test_closed_forms_of_an_ignored_feature_and_of_an_antipodal_pair():
+    """Density s. Output a constant c: E[(c - x)^2] is smallest, s/3 - s^2/4, at c = E[x] = s/2.
+    W = [1, -1], b = 0: both active cost 2 E[min(x_1, x_2)^2] = 1/3, else nothing: L = s^2/3."""
     s, k = 0.5, 200
-    values = np.concatenate([np.zeros(k), (np.arange(k) + 0.5) / k])
-    x = np.array(list(itertools.product(values, values)))
-    assert TiedModel([[1, -1]], [0, 0]).loss(x, x) == pytest.approx(s**2 / 3, rel=1e-3)
+    values = np.concatenate([np.zeros(k), (np.arange(k) + 0.5) / k])  # density exactly s
+    one, two = values[:, None], np.array(list(itertools.product(values, values)))
+    best, above, below = (LiftedModel([[0]], [c]).loss(one, one) for c in (0.25, 0.26, 0.24))
+    close(best, s / 3 - s**2 / 4, rtol=1e-4)
+    assert best < min(above, below), "the best constant is the mean"
+    close(TiedModel([[1, -1]], [0, 0]).loss(two, two), s**2 / 3, rtol=1e-3)
 
 
-def test_rotating_the_residual_space_changes_nothing():
+def test_rotating_the_residual_space_or_permuting_features_changes_nothing():
     U, b, x, y, _ = random_case()
     Q = np.linalg.qr(rng(5).normal(size=(M, M)))[0]
     model, turned = UntiedModel(U[:M], U[:, :M], b), UntiedModel(Q @ U[:M], U[:, :M] @ Q.T, b)
     close(turned.virtual_weights(), model.virtual_weights(), atol=1e-12)
-    assert turned.loss(x, y) == pytest.approx(model.loss(x, y))
-
-
-def test_permuting_features_permutes_the_gradient():
-    U, b, x, y, _ = random_case()
+    close(turned.loss(x, y), model.loss(x, y))
+    assert np.linalg.matrix_rank(model.virtual_weights()) == M, "rank of the bottleneck"
     p = rng(3).permutation(N)
     loss, gradients = TiedModel(U[:M], b).loss_and_gradients(x, y)
-    permuted = TiedModel(U[:M, p], b[p]).loss_and_gradients(x[:, p], y[:, p])
-    assert permuted[0] == pytest.approx(loss)
-    close(permuted[1]["W"], gradients["W"][:, p], atol=1e-12)
-
-
-def test_virtual_weights_have_the_rank_of_the_bottleneck():
-    for cls in (TiedModel, UntiedModel):
-        model = cls.initialise(rng(), 20, 4, dtype=np.float64)
-        assert np.linalg.matrix_rank(model.virtual_weights()) == 4
+    permuted_loss, permuted = TiedModel(U[:M, p], b[p]).loss_and_gradients(x[:, p], y[:, p])
+    close(permuted_loss, loss)
+    close(permuted["W"], gradients["W"][:, p], atol=1e-12)
 
 
 # --- toymodel.py: gradients -----------------------------------------------------------------------
 
-ADVICE = {"tied": "tied: dW needs both terms, encoder dh.T @ x and decoder h.T @ g",
-          "untied": "untied: dW_up = g.T @ h and dW_down = (g @ W_up).T @ x",
-          "lifted": "lifted: dU = g.T @ x plus l1 sign(U)",
-          "masked": "masked: dlogits = (dU * U + penalty) * s * (1 - s)"}
-G = "and g = 2 importance (y_hat - y) 1[z > 0] / B with its factor 2, its gate and its B"
 
-
-def assert_gradient(kind):
-    """The gradients of one kind of model, against complex-step derivatives."""
-    for seed in range(3):
-        model, (_, _, x, y, importance) = random_models(seed)[kind], random_case(seed)
-        for name, error in tm.check_gradients(model, x, y, importance).items():
-            assert error < 1e-10, f"d{name} is off by {error:.0e}. {ADVICE[kind]}; {G}"
+def assert_gradient(kind, advice):
+    """Every gradient against two independent derivatives: complex steps, central differences."""
+    advice += "; and g = 2 / B * importance * error * (z > 0): its factor 2, its B, its gate?"
+    model, (_, _, x, y, importance) = random_models()[kind], random_case()
+    for name, error in tm.check_gradients(model, x, y, importance).items():
+        assert error < 1e-10, f"d{name} is off by {error:.0e} of its largest entry. {advice}"
+    loss, gradients = model.loss_and_gradients(x, y, importance)
+    close(loss, model.loss(x, y, importance), err_msg="two ways to the loss: is one without l1?")
+    step = 1e-6
+    for name, p in model.parameters.items():
+        for index in np.ndindex(p.shape):
+            p[index] += step
+            above = model.loss(x, y, importance)
+            p[index] -= 2 * step
+            below = model.loss(x, y, importance)
+            p[index] += step
+            close(gradients[name][index], (above - below) / (2 * step), atol=1e-6, rtol=1e-5,
+                  err_msg=f"d{name}: {advice}")
 
 
 def test_tied_gradient():
-    assert_gradient("tied")
+    assert_gradient("tied", "dW needs both terms, encoder dh.T @ x and decoder h.T @ g")
 
 
 def test_untied_gradient():
-    assert_gradient("untied")
+    assert_gradient("untied", "dW_up = g.T @ h and dW_down = (g @ W_up).T @ x")
 
 
 def test_lifted_gradient():
-    assert_gradient("lifted")
+    assert_gradient("lifted", "dU = g.T @ x plus l1 sign(U)")
 
 
 def test_masked_gradient():
-    assert_gradient("masked")
+    assert_gradient("masked", "dlogits = (dU * V + penalty) * s * (1 - s)")
 
 
-@every_kind
-def test_gradient_matches_central_differences(kind):
-    model, (_, _, x, y, importance) = random_models()[kind], random_case()
-    _, gradients = model.loss_and_gradients(x, y, importance)
-    assert gradients.keys() == model.parameters.keys()
-    for name, parameter in model.parameters.items():
-        for index in np.ndindex(parameter.shape):
-            value, ends = parameter[index], []
-            for parameter[index] in (value + 1e-6, value - 1e-6):
-                ends.append(model.loss(x, y, importance))
-            parameter[index] = value
-            slope = (ends[0] - ends[1]) / 2e-6
-            assert gradients[name][index] == pytest.approx(slope, abs=1e-6), f"{ADVICE[kind]}; {G}"
+def test_gate_is_shut_where_z_is_exactly_0():
+    """z = 1 - 1 = 0 and y = 1: relu lets nothing through there, so no gradient either."""
+    loss, gradients = LiftedModel([[1.0]], [-1.0]).loss_and_gradients([[1]], [[1]])
+    assert loss == 1 and not gradients["U"] and not gradients["b"], "the gate is z > 0, not z >= 0"
+    case = [[1.0]], [-1.0], [[1.0]]
+    for measured in (itf.second_order_effects(*case, [[1.0]]), itf.expected_attribution(*case),
+                     itf.coactivation_frequency(*case), itf.attribution_graph(*case[:2], [1.0])):
+        assert not measured, "a target fires where z > 0, not where z >= 0"
 
 
 def test_cheap_order_of_products_equals_the_naive_one():
     """The derivation in toymodel.py word for word: dU (n, n) first, then one chain-rule line."""
-    U, b, x, y, importance = random_case()
-
-    def gradients(model):
-        return model.loss_and_gradients(x, y, importance)[1]
+    U, b, *batch = random_case()
 
     def dU(model):
-        return gradients(LiftedModel(model.virtual_weights(), b))["U"]
+        return LiftedModel(model.virtual_weights(), b).loss_and_gradients(*batch)[1]["U"]
 
     tied, untied = TiedModel(U[:M], b), UntiedModel(U[:M], U[:, :M], b)
-    close(gradients(tied)["W"], tied.W @ (dU(tied) + dU(tied).T), atol=1e-12)
-    close(gradients(untied)["W_up"], dU(untied) @ untied.W_down.T, atol=1e-12)
-    close(gradients(untied)["W_down"], untied.W_up.T @ dU(untied), atol=1e-12)
-    masked = MaskedModel(U, b, U.T)
-    s = masked.mask()
-    close(gradients(masked)["logits"], dU(masked) * U * s * (1 - s), atol=1e-12)
+    _, gradients = tied.loss_and_gradients(*batch)
+    close(gradients["W"], tied.W @ dU(tied) + tied.W @ dU(tied).T, atol=1e-12)
+    _, gradients = untied.loss_and_gradients(*batch)
+    close(gradients["W_up"], dU(untied) @ untied.W_down.T, atol=1e-12)
+    close(gradients["W_down"], untied.W_up.T @ dU(untied), atol=1e-12)
 
 
-def test_check_gradients_notices_a_wrong_gradient():
+def test_check_gradients_notices_a_wrong_gradient_and_leaves_the_model_as_it_was():
     class Wrong(TiedModel):
         def gradients(self, g, x, h):
             return {"W": h.T @ g}  # the encoder term is forgotten
 
-    U, b, x, y, _ = random_case()
-    errors = tm.check_gradients(Wrong(U[:M], b), x, y)
-    assert errors["W"] > 0.01 and errors["b"] < 1e-10
-    scaled = tm.check_gradients(Wrong(U[:M], b), x, y, np.full(N, 1e6))
-    assert scaled["W"] == pytest.approx(errors["W"]), "the error must be relative"
+    wrong, (x, y) = Wrong.initialise(rng(), N, M), random_case()[2:4]
+    right, before = TiedModel(wrong.W, wrong.b), wrong.W.copy()
+    errors = tm.check_gradients(wrong, x, y)
+    dW, off = (model.loss_and_gradients(x, y)[1]["W"] for model in (right, wrong))
+    close(errors["W"], np.abs(off - dW).max() / np.abs(dW).max(), rtol=1e-4, err_msg="relative")
+    assert errors["W"] > 0.01 and errors["b"] < 1e-10 and wrong.W.dtype == np.float32
+    same(wrong.W, before)
 
 
-def test_check_gradients_leaves_a_float32_model_as_it_was():
-    model = TiedModel.initialise(rng(), N, M)
-    before = model.W.copy()
-    assert max(tm.check_gradients(model, *random_case()[2:4]).values()) < 1e-10
-    assert model.W.dtype == np.float32 and np.array_equal(model.W, before)
-
-
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
-def test_a_model_keeps_its_precision_whatever_it_is_fed(dtype):
+@both_dtypes
+def test_a_model_keeps_its_dtype_whatever_it_is_fed(dtype):
     U, b, x, y, importance = random_case()
     U = U.astype(dtype)
     for model in (TiedModel(U[:M], b), UntiedModel(U[:M], U[:, :M], b), LiftedModel(U, b, 0.1),
@@ -233,30 +212,33 @@ def test_a_model_keeps_its_precision_whatever_it_is_fed(dtype):
         for array in (model.forward(x), *gradients.values(), *model.parameters.values(),
                       model.virtual_weights()):
             assert array.dtype == dtype, "the precision changed silently"
+    assert LiftedModel(np.eye(2, dtype=int), [0, 0]).U.dtype == np.float64, "integers: float64"
 
 
-def test_models_copy_the_arrays_they_are_given():
+def test_models_and_scores_copy_their_arrays():
     U, b, *_ = random_case()
     for model in (TiedModel(U, b), UntiedModel(U, U, b), LiftedModel(U, b), MaskedModel(U, b, U)):
         for parameter in model.parameters.values():
             parameter += 1
+    MaskedModel(U, b, U).V[:] = 0
+    itf.weight_score(U)[:] = 0
     same(U, random_case()[0], err_msg="training a model would change its caller's array")
-    assert LiftedModel(np.eye(2, dtype=int), [0, 0]).U.dtype == np.float32, "integers: float32"
+    same(b, random_case()[1])
+    model = LiftedModel(U, b)
+    model.virtual_weights()[:] = 0
+    same(model.U, U, err_msg="writing to virtual_weights() changed the model")
 
 
 def test_initialise_has_the_stated_scale():
     for cls, scale, expected in ((TiedModel, None, np.sqrt(2 / 120)), (TiedModel, 0.5, 0.5),
                                  (UntiedModel, None, 1 / np.sqrt(20)), (UntiedModel, 0.5, 0.5)):
-        model = cls.initialise(rng(), 100, 20, scale)
-        *matrices, b = model.parameters.values()
-        assert b.shape == (100,) and not b.any()
+        *matrices, b = cls.initialise(rng(), 100, 20, scale).parameters.values()
+        same(b, np.zeros(100))
         for W in matrices:
-            assert W.std() == pytest.approx(expected, rel=0.06), cls.__name__
+            close(W.std(), expected, rtol=0.06, err_msg=cls.__name__)  # 4 standard errors
+    assert not np.allclose(matrices[0], matrices[1].T), "two matrices, drawn separately"
     single, double = (TiedModel.initialise(rng(), 9, 4, dtype=d) for d in (np.float32, np.float64))
     close(single.W, double.W, rtol=1e-6, err_msg="the same start in both precisions")
-    model = UntiedModel.initialise(rng(), 9, 4)
-    assert model.W_down.shape == (4, 9) and model.W_up.shape == (9, 4)
-    assert not np.allclose(model.W_down, model.W_up.T), "two matrices, drawn separately"
 
 
 # --- toymodel.py: data ----------------------------------------------------------------------------
@@ -276,46 +258,41 @@ def test_sparse_features_have_the_exact_distribution(density):
     assert np.abs(active.mean(axis=0) - density).max() < bound, "some features are favoured"
     together = (active.T.astype(float) @ active / examples)[np.triu_indices(10, 1)]
     assert np.abs(together - density**2).max() < 6 * density / np.sqrt(examples), "not independent"
-
-
-def test_number_of_active_features_varies_as_a_binomial_does():
-    for density in (0.05, 0.3):
-        batches = [tm.sparse_features(rng(s), 10, 50, density) for s in range(2000)]
-        variance = np.var([np.count_nonzero(x) for x in batches])
-        assert variance == pytest.approx(500 * density * (1 - density), rel=0.15), "a fixed number?"
+    counts = [np.count_nonzero(part) for part in np.split(x, 2000)]
+    close(np.var(counts), 100 * density * (1 - density), rtol=0.15, err_msg="not binomial")
 
 
 def test_correlated_features_pick_one_set_and_any_pair_in_it():
     x = tm.correlated_features(rng(), 24000, 4, n_active=2)
     active = x > 0
-    assert x.shape == (24000, 8) and x.dtype == np.float32
-    assert np.all(active.sum(axis=1) == 2), "exactly n_active features, all distinct"
+    assert x.shape == (24000, 8) and np.all(active.sum(axis=1) == 2), "n_active, all distinct"
     assert not np.any(active[:, :4].any(axis=1) & active[:, 4:].any(axis=1)), "never both sets"
     pairs = [np.sum(active[:, first + i] & active[:, first + j])
              for first in (0, 4) for i, j in itertools.combinations(range(4), 2)]
     close(pairs, 2000, atol=5 * np.sqrt(2000), err_msg="some pairs are likelier than others")
-    assert x[active].mean() == pytest.approx(0.5, abs=0.01) and x.max() <= 1
+    close(x[active].mean(), 0.5, atol=0.01)
+    assert x.max() <= 1
     assert np.all((tm.correlated_features(rng(), 50, 3, n_active=3) > 0).sum(axis=1) == 3)
 
 
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
-def test_same_seed_same_batch_in_the_precision_asked_for(dtype):
+@both_dtypes
+def test_same_seed_same_batch_in_the_dtype_asked_for(dtype):
     for sample in (lambda r: tm.sparse_features(r, 30, 20, 0.05, dtype),
                    lambda r: tm.sparse_features(r, 30, 20, 0.5, dtype),
                    lambda r: tm.correlated_features(r, 30, 20, 2, dtype)):
         same(sample(rng(7)), sample(rng(7)))
-        assert sample(rng(7)).dtype == dtype and not np.array_equal(sample(rng(7)), sample(rng(8)))
+        assert sample(rng(7)).dtype == dtype
+        assert not np.array_equal(sample(rng(7)), sample(rng(8))), "the seed is ignored"
 
 
 def test_tasks_give_the_ideal_circuits_answer():
-    tasks = tm.identity_task(50, 0.04), tm.block_task(32, 4), tm.correlated_task(10, 3)
-    for task, n, density in zip(tasks, (50, 32, 20), (0.04, 0.3, 0.15)):
+    for task, n, density in ((tm.identity_task(50, 0.04), 50, 0.04),
+                             (tm.block_task(32, 4, density=0.2), 32, 0.2),
+                             (tm.correlated_task(10, 3), 20, 0.15)):
         x, y = task.batch(rng(), 2000)
         assert x.shape == y.shape == (2000, n) and task.n_features == n and y.dtype == np.float32
         close(y, np.maximum(x @ task.A.T + task.v, 0), atol=1e-6, err_msg="y = relu(x @ A.T + v)")
-        assert np.mean(x > 0) == pytest.approx(density, rel=0.1)
-    same(task.A, np.eye(20))
-    same(tm.identity_task(3, 0.5, importance=[1, 2, 3]).importance, [1, 2, 3])
+        close(np.mean(x > 0), density, rtol=0.1)
 
 
 def test_block_task_has_blocks_and_nothing_between_them():
@@ -324,12 +301,11 @@ def test_block_task_has_blocks_and_nothing_between_them():
     inside = block[:, None] == block
     kept = task.A[inside]
     assert not task.A[~inside].any(), "a weight between blocks"
-    assert np.mean(kept > 0) == pytest.approx(0.3, abs=0.04), "weight_density"
-    assert kept.max() <= 1 and kept[kept > 0].mean() == pytest.approx(0.5, abs=0.05), "uniform"
-    assert np.all(task.v == np.float32(-0.2)) and task.A.dtype == np.float32
-    assert np.mean(task.batch(rng(), 2000)[0] > 0) == pytest.approx(0.2, rel=0.05)
+    close(np.mean(kept > 0), 0.3, atol=0.04, err_msg="weight_density")
+    close(kept[kept > 0].mean(), 0.5, atol=0.05, err_msg="uniform on [0, 1]")
+    same(task.v, np.full(128, -0.2, np.float32))
     same(task.A, tm.block_task(128, 8, 0.3, seed=3).A)
-    assert not np.array_equal(task.A, tm.block_task(128, 8, 0.3, seed=4).A)
+    assert not np.array_equal(task.A, tm.block_task(128, 8, 0.3, seed=4).A), "the seed is ignored"
 
 
 # --- toymodel.py: training ------------------------------------------------------------------------
@@ -340,93 +316,205 @@ def test_adam_by_hand():
     p = np.array([1.0])
     adam = tm.Adam({"p": p}, learning_rate=0.1)
     adam.step({"p": np.array([2.0])})
-    close(p, 0.9, rtol=1e-7, err_msg="step 1 has length learning_rate: is the start corrected?")
+    close(p, 0.9, err_msg="step 1 has length learning_rate: is the start corrected?")
     adam.step({"p": np.array([4.0])})
     second = 0.9 - 0.1 * (0.58 / 0.19) / np.sqrt(0.019996 / 0.001999)
-    close(p, second, rtol=1e-7)
+    close(p, second, err_msg="the averages, or 1 - beta^t")
     adam.step({"p": np.array([0.0])}, learning_rate=0.0)
-    close(p, second, rtol=1e-7, err_msg="learning_rate=0 must override the default")
+    close(p, second, err_msg="learning_rate=0 must override the default")
     q = np.array([1.0])
-    tm.Adam({"q": q}, learning_rate=0.1, epsilon=1.0).step({"q": np.array([1.0])})
-    close(q, 1 - 0.1 / 2, err_msg="epsilon is added to the square root")
+    adam = tm.Adam({"q": q}, beta1=0.0, beta2=0.5, epsilon=1.0)
+    adam.step({"q": np.array([1.0])})
+    close(q, 1 - 0.001 / (1 + 1), err_msg="default learning rate 0.001; epsilon outside the root")
+    adam.step({"q": np.array([3.0])})
+    close(q, 0.9995 - 0.001 * 3 / (np.sqrt((0.25 + 4.5) / 0.75) + 1), err_msg="beta1 and beta2")
 
 
-def test_training_lowers_the_loss_and_repeats_exactly():
-    def run(seed):
-        model = TiedModel.initialise(rng(seed), 8, 4)
-        return model.W, tm.train(model, tm.identity_task(8, 0.2), 200, 128, 1e-2, seed).losses
-
-    (W, losses), (again, repeated), (_, other) = run(0), run(0), run(1)
-    assert losses.shape == (200,) and losses[-20:].mean() < 0.5 * losses[:20].mean()
-    same(W, again)
-    same(losses, repeated)
-    assert not np.array_equal(losses, other)
-
-
-def test_train_follows_loss_gradient_adam_by_hand():
+@pytest.mark.parametrize("options, batch_size, learning_rate, schedule", (
+    ({}, 1024, 1e-3, "constant"),
+    ({"batch_size": 32, "learning_rate": 0.01, "schedule": "cosine"}, 32, 0.01, "cosine")))
+def test_train_follows_loss_gradient_adam_by_hand(options, batch_size, learning_rate, schedule):
     task = tm.identity_task(6, 0.3, importance=[5, 1, 1, 1, 1, 1])
     by_hand, trained = (TiedModel.initialise(rng(1), 6, 3) for _ in range(2))
     data, adam, losses = rng(3).spawn(1)[0], tm.Adam(by_hand.parameters), []
     for step in range(10):
-        x, y = task.batch(data, 32)
+        x, y = task.batch(data, batch_size)
         loss, gradients = by_hand.loss_and_gradients(x, y, task.importance)
         losses.append(loss)
-        adam.step(gradients, 0.01 * 0.5 * (1 + np.cos(np.pi * step / 10)))
-    history = tm.train(trained, task, 10, 32, 0.01, seed=3, schedule="cosine")
-    close(history.losses, losses, rtol=1e-6, err_msg="task.importance? loss before the update?")
-    close(trained.W, by_hand.W, rtol=1e-5, err_msg="cosine: (1 + cos(pi step / steps)) / 2")
-
-
-def test_a_models_weights_and_its_data_share_no_random_numbers():
-    seen = []
-
-    def sample(r, batch_size):
-        seen.append(r.random((batch_size, 4)))
-        return seen[-1]
-
-    task = tm.Task(np.eye(4), np.zeros(4), sample)
-    tm.train(TiedModel.initialise(rng(5), 4, 2), task, 1, 3, seed=5)
-    assert not np.allclose(seen[-1], rng(5).random((3, 4))), "seed 5 gave both the same stream"
+        share = 0.5 * (1 + np.cos(np.pi * step / 10)) if schedule == "cosine" else 1
+        adam.step(gradients, learning_rate * share)
+    history = tm.train(trained, task, 10, seed=3, **options)
+    close(history.losses, losses, rtol=1e-6, err_msg="importance? loss before the update? data "
+          "from a stream of its own, spawned from the seed, that the initial weights do not share?")
+    close(trained.W, by_hand.W, rtol=1e-6, err_msg="default learning rate? cosine schedule?")
 
 
 def test_snapshots_are_copies_at_the_steps_asked_for():
     task, model, calls = tm.identity_task(5, 0.5), TiedModel.initialise(rng(), 5, 2), []
     start = model.W.copy()
-    history = tm.train(model, task, 6, 16, snapshots=(s for s in (0, 3, 6)),
+    history = tm.train(model, task, 6, 16, snapshots=(0, 3, 6),
                        progress=lambda *call: calls.append(call))
-    assert sorted(history.snapshots) == [0, 3, 6] and calls == [(k, 6) for k in range(1, 7)]
+    same(calls, [(k, 6) for k in range(1, 7)], err_msg="progress(updates done, steps)")
+    assert sorted(history.snapshots) == [0, 3, 6]
     same(history.snapshots[0]["W"], start)
     same(history.snapshots[6]["W"], model.W)
+    model.W[:] = 0
+    assert history.snapshots[6]["W"].any(), "the last snapshot is not a copy"
     three = TiedModel.initialise(rng(), 5, 2)
     tm.train(three, task, 3, 16)
     same(history.snapshots[3]["W"], three.W, err_msg="snapshot k: a copy, after k updates")
 
 
 def test_a_diverging_run_stops_with_step_and_advice():
-    model = TiedModel.initialise(rng(), 5, 2)
+    def run(steps, learning_rate):
+        model = TiedModel.initialise(rng(), 5, 2)
+        tm.train(model, tm.identity_task(5, 0.5), steps, 16, learning_rate)
+
     with pytest.raises(FloatingPointError, match=r"step 1 with learning rate 1e\+30.*try"):
-        tm.train(model, tm.identity_task(5, 0.5), 10, 16, learning_rate=1e30)
+        run(10, 1e30)  # the second loss is infinite
+    with pytest.raises(FloatingPointError, match=r"step 1 with learning rate 1e\+39.*try"):
+        run(1, 1e39)  # the only loss is finite, the parameters after it are not
+
+
+# --- toymodel.py: demo, scripts, shape comments ---------------------------------------------------
 
 
 def test_demo_prints_gradients_a_pentagon_and_times(capsys):
     tm.demo()
     printed = capsys.readouterr().out
-    assert all(float(error) < 1e-10 for error in re.findall(r"\d\.\de[-+]\d+", printed))
+    errors = re.findall(r" (\d\.\de[-+]\d+)", printed)
+    assert len(errors) == 9 and max(map(float, errors)) < 1e-10, "an error for each parameter"
     angles = [float(angle) for angle in re.search(r"\[(.*)\]", printed)[1].split()]
-    close(angles, 72, atol=3)
-    assert sum(angles) == pytest.approx(360, abs=0.5)
-    assert all(0.01 < float(t) < 100 for t in re.findall(r"(?:simple|block) +([\d.]+)", printed))
+    close([*angles, sum(angles)], [72, 72, 72, 72, 72, 360], atol=3, err_msg="a pentagon")
+    times = dict(re.findall(r"(simple|block) +([\d.]+)\n", printed))
+    assert 0.01 < float(times["simple"]) < 100 and 0.01 < float(times["block"]) < 100
+
+
+def script(code, **options):
+    """What a Python process of its own, without settings of the user's, makes of the code."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.run([sys.executable, "-EB", "-c", code], cwd=ROOT, **options)
+
+
+def test_one_blas_thread_while_numpy_loads_and_the_environment_as_it_was(monkeypatch):
+    for variable in tm.ONE_THREAD:
+        monkeypatch.setenv(variable, "2")
+    code = """if True:
+        import os, sys
+        class Spy:
+            def find_spec(self, name, *_):
+                if name == "numpy":
+                    print(os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"])
+        sys.meta_path.insert(0, Spy())
+        before = dict(os.environ)
+        import toymodel
+        print(before == dict(os.environ))"""
+    assert script(code).stdout.split() == ["1", "1", "True"], "pinned; then as it was"
+    with pytest.warns(UserWarning, match="import toymodel first"):
+        runpy.run_path(tm.__file__)  # here NumPy is there already, and perhaps not pinned
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runpy.run_path(tm.__file__)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals and pipes are others on Windows")
+def test_scripts_end_quietly_after_ctrl_c_and_a_closed_pipe():
+    ends = script("import os, signal, toymodel\n"
+                  "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as in a background job
+                  "toymodel.as_script(lambda: os.kill(os.getpid(), signal.SIGINT))")
+    assert (ends.returncode, ends.stderr) == (130, ""), "Ctrl-C ends with code 130, no traceback"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ends = script("import toymodel; toymodel.as_script(lambda: print(1))", stdout=write_end)
+    os.close(write_end)
+    assert (ends.returncode, ends.stderr) == (1, "stopped: [Errno 32] Broken pipe\n")
+
+
+SIZE = {"n": 5, "m": 3, "B": 7, "r": 2, "k": 4}  # all different
+
+
+def shape_comments():
+    """(file, line number) -> code and comment of every line like `h = ...  # (B, m)`."""
+    found = {}
+    for module in (tm, itf):
+        for number, line in enumerate(inspect.getsource(module).splitlines(), 1):
+            code, _, comment = line.partition("  # ")
+            if re.match(r" +([\w, ]+ = |return )", code) and re.search(r"\(\w+,[ \w]*\)", comment):
+                found[module.__file__, number] = code.strip(), comment
+    return found
+
+
+def check_shapes(code, comment, frame, returned):
+    """What the line has just assigned or returned has the shape that stands last in its comment."""
+    size = {**SIZE, "1": 1, "R": len(frame.f_locals.get("rows", []))}
+    shapes = [tuple(size.get(symbol, symbol) for symbol in re.findall(r"\w+", shape))
+              for shape in re.findall(r"\((\w+,[ \w]*)\)", comment)]
+    names = code.partition(" = ")[0].split(", ")
+    values = [returned] if code.startswith("return") else [frame.f_locals[name] for name in names]
+    last = shapes[-1:] if "->" in comment else shapes
+    assert [value.shape for value in values[:len(last)]] == last, f"not so: {code}  # {comment}"
+    if ") @ (" in comment:
+        left, right, product = shapes
+        assert left[-1] == right[0] and left[:-1] + right[1:] == product, f"no product: {comment}"
+
+
+def test_shape_comments_are_true():
+    """Trace a run: when a line is reached, the one before it in the same function has just run."""
+    comments, latest, checked = shape_comments(), {}, set()
+
+    def trace(frame, event, returned):
+        line = latest.get(frame)
+        if line in comments:
+            check_shapes(*comments[line], frame, returned)
+            checked.add(line)
+        latest[frame] = frame.f_code.co_filename, frame.f_lineno
+        return trace
+
+    tracer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run_commented_lines(**SIZE)
+    finally:
+        sys.settrace(tracer)
+    assert len(comments) > 50, "shape comments have changed their form"
+    assert checked == set(comments), [comments[line] for line in set(comments) - checked]
+
+
+def run_commented_lines(n, m, B, r, k):
+    U, b, x = rng().normal(size=(n, n)), np.ones(n), tm.sparse_features(rng(), B, n, 0.5)
+    tm.block_task(n, 1)
+    tied = TiedModel(U[:m], b)
+    for model in (tied, UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b), MaskedModel(U, b, U)):
+        model.loss(x, x)
+        model.loss_and_gradients(x, x)
+    for measure in (itf.ablation_effects, itf.ablation_standard_errors, itf.all_scores):
+        measure(U, b, x, x)
+    itf.sampled_effects(U, b, x, x, [0], [1])
+    itf.silent_targets(U, b, x)
+    itf.sparse_code(itf.dual_directions(U[:m])[:, :k], U[:r, :m], 0.1)
+    with pytest.raises(ValueError):  # no penalty, so no sparse code: there r and k would be n
+        itf.recovery(U[:m], U[:, :m], U > 0, penalties=())
+    itf.pruned_loss(U, b, x, x, U, [3], refit_bias=True)
+    itf.set_mean_component(U, n)
+    itf.feature_dimensionality(U[:m])
+    itf.nearest_circulant(U)
+    itf.shared_middle(U[:, :m], np.arange(B) % n, steps=1)
+    itf.attribution_graph(U, b, x[0])
+    itf.graph_precision(U, b, U > 0, x)
+    itf.push_gain(U, b, x, U)
+    itf.steering_side_effects(tied, x, 0)
 
 
 # --- interference.py: what each weight does -------------------------------------------------------
 
 
-def brute_force(U, b, x, y, importance=1.0, part=None):
+def brute_force(U, b, x, y, importance):
     """Zero one weight, rerun the model: squared errors (n, n, B) and outputs (n, n, B, n)."""
     outputs = np.empty((*U.shape, len(x), len(b)))
     for index in np.ndindex(U.shape):
         ablated = U.copy()
-        ablated[index] -= (U if part is None else part)[index]
+        ablated[index] = 0
         outputs[index] = np.maximum(x @ ablated.T + b, 0)
     return np.sum(importance * (outputs - y)**2, axis=-1), outputs
 
@@ -434,7 +522,7 @@ def brute_force(U, b, x, y, importance=1.0, part=None):
 @pytest.fixture(params=("sparse", "any sign", "often shut"))
 def case(request):
     """U, b, x, y, importance: ordinary features, of any sign, or gates that mostly stay shut."""
-    U, b, x, y, importance = random_case(len(request.param))
+    U, b, x, y, importance = random_case(1)
     if request.param == "any sign":
         x = rng(2).normal(size=x.shape)
     return U, b - (request.param == "often shut"), x, y, importance
@@ -442,78 +530,61 @@ def case(request):
 
 def test_ablation_effects_match_brute_force(case):
     U, b, x, y, importance = case
-    whole = LiftedModel(U, b).loss(x, y, importance)
-    for part in (None, 0.5 * U.T):
-        errors, _ = brute_force(U, b, x, y, importance, part)
-        close(itf.ablation_effects(U, b, x, y, importance, part), errors.mean(axis=-1) - whole,
-              atol=1e-10, err_msg="2 e change? gates that open or shut? importance of i? mean?")
+    exact = brute_force(*case)[0].mean(axis=-1) - LiftedModel(U, b).loss(x, y, importance)
+    close(itf.ablation_effects(*case), exact, atol=1e-10,
+          err_msg="sign? gates that open or shut? importance of target i? mean over B?")
+    single = itf.ablation_effects(*(array.astype(np.float32) for array in case))
+    assert single.dtype == np.float64, "sums are kept in float64"
+    close(single, exact, atol=1e-6 * np.abs(exact).max(), err_msg="float32 loses too much")
+    i, j = [4, 0, 4, 2, 0], [1, 5, 3, 2, 5]
+    close(itf.sampled_effects(U, b, x, y, i, j, importance), exact[i, j], atol=1e-10,
+          err_msg="sampled: U[targets, sources], targets first")
 
 
-def test_ablation_in_chunks_matches_brute_force(monkeypatch):
+def test_ablation_visits_active_features_only_and_chunks_add_up():
     U, b, x, y, _ = random_case()
-    monkeypatch.setattr(itf.ablation_changes, "__defaults__", (None, 7))
-    expected = brute_force(U, b, x, y)[0].mean(axis=-1) - LiftedModel(U, b).loss(x, y)
-    close(itf.ablation_effects(U, b, x, y), expected, atol=1e-10, err_msg="chunks must add up")
+    visited = sum(len(rows) for _, rows, _, _ in itf.ablations(U, b, x))
+    assert visited == np.count_nonzero(x), "the work is that of the active features"
+    many_x, many_y = np.tile(x, (250, 1)), np.tile(y, (250, 1))  # 10000 examples: three chunks
+    close(itf.ablation_effects(U, b, many_x, many_y), itf.ablation_effects(U, b, x, y), atol=1e-10)
+    for j, rows, before, _ in itf.ablations(U, b, many_x):
+        close(before, tm.relu(many_x[rows] @ U.T + b), atol=1e-12, err_msg="rows of x, all")
+    assert not itf.ablation_effects(U, b, 0 * x, y).any(), "nothing active: nothing to ablate"
 
 
-def test_ablation_skips_examples_that_stay_shut():
-    U, b, x, y, _ = random_case()
-    assert all(len(rows) == 0 for _, rows, _, _ in itf.ablation_changes(U, b - 100, x))
-    assert not itf.ablation_effects(U, b - 100, x, y).any()
-    rows = [len(rows) for _, rows, _, _ in itf.ablation_changes(U, b - 1, x)]
-    assert 0 < sum(rows) < 0.7 * B * N, "most gates are shut here: skip what cannot open"
-
-
-def test_standard_errors_match_brute_force(case):
+def test_other_measures_of_ablation_match_brute_force(case):
     U, b, x, y, importance = case
-    errors, _ = brute_force(U, b, x, y, importance)
-    d = errors - np.sum(importance * (np.maximum(x @ U.T + b, 0) - y)**2, axis=-1)
-    close(itf.ablation_standard_errors(U, b, x, y, importance), d.std(axis=-1, ddof=1) / np.sqrt(B),
-          atol=1e-9, err_msg="sample standard deviation of the paired differences, over sqrt(B)")
-
-
-def test_effectiveness_and_flips_match_brute_force(case):
-    U, b, x, y, _ = case
-    _, outputs = brute_force(U, b, x, y)
+    errors, outputs = brute_force(*case)
     before = np.maximum(x @ U.T + b, 0)
+    d = errors - np.sum(importance * (before - y)**2, axis=-1)
+    close(itf.ablation_standard_errors(*case), d.std(axis=-1, ddof=1) / np.sqrt(B), atol=1e-9,
+          err_msg="sample standard deviation of the paired differences, over sqrt(B)")
     moved, flipped = outputs - before, (outputs > 0) != (before > 0)
     close(itf.effectiveness(U, b, x), np.sum(moved**2, axis=-1).mean(axis=-1), atol=1e-12)
     close(itf.gate_flip_rate(U, b, x), flipped.any(axis=-1).mean(axis=-1), atol=1e-12)
 
 
-def test_second_order_is_exact_while_no_gate_flips():
+def test_second_order_is_exact_where_no_gate_flips():
     U, b, x, y, importance = random_case()
-    for shift in (50, -50):  # all gates open, all gates shut
-        close(itf.second_order_effects(U, b + shift, x, y, importance),
-              itf.ablation_effects(U, b + shift, x, y, importance), atol=1e-9,
-              err_msg="-2 U E[gate e x] + U^2 E[gate x^2]")
-    exact, estimate = itf.ablation_effects(U, b, x, y), itf.second_order_effects(U, b, x, y)
+    exact = itf.ablation_effects(U, b, x, y, importance)
+    estimate = itf.second_order_effects(U, b, x, y, importance)
     calm = itf.gate_flip_rate(U, b, x) == 0
     assert calm.any() and not np.allclose(estimate, exact)
-    close(estimate[calm], exact[calm], atol=1e-12)
-
-
-def test_second_order_is_gradient_times_weight_plus_curvature():
-    U, b, x, y, importance = random_case()
+    close(estimate[calm], exact[calm], atol=1e-12, err_msg="-2 U E[gate e x] + U^2 E[gate x^2]")
     dU = LiftedModel(U, b).loss_and_gradients(x, y, importance)[1]["U"]
     curvature = importance[:, None] * ((x @ U.T + b > 0).T.astype(float) @ x**2) / B
-    close(itf.second_order_effects(U, b, x, y, importance), -U * dU + U**2 * curvature, atol=1e-12)
+    close(estimate, -U * dU + U**2 * curvature, atol=1e-12, err_msg="minus gradient times weight")
 
 
 # --- interference.py: definitions and heuristics --------------------------------------------------
 
 
 def test_decompositions_sum_to_the_weights():
-    U, *_ = random_case()
-    dL = rng().normal(size=U.shape)
-    for real, interference in (itf.decompose_by_ideal(U, np.eye(N)),
-                               itf.decompose_by_loss(U, dL, 0.5)):
-        close(real + interference, U)
-    same(real != 0, dL > 0.5)
-    same(interference != 0, dL <= 0.5)
-    same(itf.decompose_by_ideal(U, np.eye(N))[0], np.eye(N))
-    real, _ = itf.decompose_by_loss([[1, 1, 1]], [[0.9e-4, 1e-4, 1.1e-4]])
-    same(real, [[0, 0, 1]], err_msg="the default threshold is 1e-4")
+    U, star, dL = random_case()[0], np.eye(N), rng().normal(size=(N, N))
+    same(itf.decompose_by_ideal(U, star), (star, U - star), err_msg="(real, interference)")
+    same(itf.decompose_by_loss(U, dL, 0.5), (U * (dL > 0.5), U * (dL <= 0.5)))
+    real, _ = itf.decompose_by_loss(np.ones((2, 2)), [[0.9e-4, 1e-4], [1.1e-4, -1]])
+    same(real, [[0, 0], [1, 0]], err_msg="the default threshold is 1e-4")
 
 
 def test_ideal_weights_find_the_circuit_that_the_bottleneck_hid():
@@ -521,113 +592,193 @@ def test_ideal_weights_find_the_circuit_that_the_bottleneck_hid():
     tm.train(model, task, 200, 256, 1e-2)
     U, b = model.virtual_weights(), model.b
     b[2] = -5  # a gate that is always shut must not stay so
-    options = {"steps": 600, "batch_size": 256, "learning_rate": 1e-2}
-    U_star, b_star = itf.ideal_weights(U, b, task, **options)
+    U_star, b_star = itf.ideal_weights(U, b, task, steps=600)
     close(U_star, np.eye(6), atol=0.02, err_msg="does a gate that starts shut stay shut?")
     close(b_star, 0, atol=0.02)
     same(U, model.virtual_weights(), err_msg="the model's own weights must not change")
-    W = 3 * rng(1).normal(size=(6, 6))
-    for c in (-9.0, 0.2):
-        _, start = itf.ideal_weights(W, np.full(6, c), task, steps=1, batch_size=4096,
-                                     learning_rate=1e-9)
-        close(start, np.maximum(c, -W.sum(axis=1) * 0.3 / 2), atol=0.15,
-              err_msg="a bias starts where the mean of z is 0, or where it was if that is higher")
-    shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, **options)
-    assert np.abs(shrunk).max() < 0.05, "a large l1 pulls every weight to 0"
+    shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, steps=600)
+    assert np.abs(shrunk).max() < 0.1, "a large l1 pulls every weight to 0"
+    same(itf.ideal_weights(U, b, task, steps=2, train_bias=False)[1], b, err_msg="b is not trained")
 
 
 def test_learned_mask_keeps_what_is_needed_and_drops_the_rest():
     task, b, real = tm.identity_task(5, 0.3), np.zeros(5), np.eye(5, dtype=bool)
-    U = np.where(real, 1, -0.3)
-    mask, b_masked = itf.learned_mask(U, b, task, penalty=1e-3, steps=400, batch_size=128)
+    mask, b_masked = itf.learned_mask(np.where(real, 1, -0.3), b, task, steps=400)
     assert np.all(mask[real] > 0.9) and np.all(mask[~real] < 0.1)
     assert np.abs(b_masked).max() < 0.05 and not b.any()
-    start, _ = itf.learned_mask(U, b, task, penalty=0, steps=1, batch_size=8, learning_rate=1e-9)
-    close(start, 0.5, err_msg="the mask starts at 1/2 everywhere")
-    dropped, _ = itf.learned_mask(U, b, task, penalty=10.0, steps=400, batch_size=64)
-    assert dropped.max() < 0.1, "a large penalty drops everything"
 
 
-def test_heuristics_match_loops_over_examples():
+@pytest.fixture
+def runs(monkeypatch):
+    """Calls of `train` are recorded, not carried out: [(model, the other arguments), ...]."""
+    calls = []
+
+    def record(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0,
+               schedule="constant", progress=None):
+        calls.append((model, (steps, batch_size, learning_rate, seed, schedule)))
+
+    monkeypatch.setattr(itf, "train", record)
+    return calls
+
+
+def test_definitions_train_with_their_seed_and_a_cosine_schedule(runs):
+    task, (U, b, *_) = tm.identity_task(N, 0.3), random_case()
+    U_star, b_star = itf.ideal_weights(U, b, task, seed=4)
+    x, _ = task.batch(rng(4), 256)
+    close(b_star, np.maximum(b, -(x @ U.T).mean(axis=0)), rtol=1e-6, err_msg="mean of z at least 0")
+    same(U_star, U, err_msg="Definition 1 starts from the model's weights")
+    mask, _ = itf.learned_mask(U, b, task, seed=4)
+    same(mask, np.full_like(U, 0.5), err_msg="the mask starts at 1/2")
+    (lifted, first), (masked, second) = runs
+    assert first == (3000, 256, 0.03, 4, "cosine") and lifted.l1 == 1e-4
+    assert second == (2000, 256, 0.03, 4, "cosine") and masked.penalty == 1e-3
+
+
+def test_scores_match_loops_over_examples():
     U, b, x, y, _ = random_case()
     y_hat, scores = np.maximum(x @ U.T + b, 0), itf.all_scores(U, b, x, y)
     for i, j in np.ndindex(U.shape):
         fires, active = y_hat[:, i] > 0, x[:, j] > 0
+        weighted = np.mean(y_hat[:, i] * x[:, j]) * U[i, j]
         expected = {"weight": U[i, j], "era": np.mean(fires * x[:, j]) * U[i, j],
-                    "twera": np.mean(y_hat[:, i] * x[:, j]) / y_hat[:, i].mean() * U[i, j],
+                    "twera": weighted / y_hat[:, i].mean(), "target_weighted": weighted,
                     "frequency": np.mean(fires & active)}
         for name, value in expected.items():
-            assert scores[name][i, j] == pytest.approx(value), f"{name}: see its docstring"
+            close(scores[name][i, j], value, err_msg=f"{name}: see its docstring")
     same(scores["second_order"], itf.second_order_effects(U, b, x, y))
-    same(scores["guarded_twera"], itf.target_weighted_attribution(U, b, x, min_rate=0.01))
+    same(scores["effectiveness"], itf.effectiveness(U, b, x))
+    same(itf.target_weighted_attribution(U, b - 100, x), 0 * U, err_msg="never fires: scores 0")
+    silent = itf.silent_targets(np.zeros((4, 4)), [2, 0.03, 0.01, -1], np.ones((3, 4)))
+    same(silent, [False, False, True, True], err_msg="below 1 % of the largest mean, 2")
 
 
-def test_twera_guard_lifts_small_denominators_only():
-    U, b, x, _, _ = random_case()
-    b = b - np.array([0, 0, 0, 0, 0, 100])  # targets 0 and 2 fire rarely, target 5 never
-    mean = np.maximum(x @ U.T + b, 0).mean(axis=0)
-    floor = 0.2 * mean.max()
-    same(mean < floor, [True, False, True, False, False, True])
-    published = itf.target_weighted_attribution(U, b, x)
-    close(itf.target_weighted_attribution(U, b, x, min_rate=0.2),
-          published * (mean / np.maximum(mean, floor))[:, None], atol=1e-12,
-          err_msg="no denominator below min_rate * max_i E[y_hat_i], the others as published")
-    assert not published[5].any() and np.isfinite(published).all(), "never fires: scores 0"
+def test_dual_directions_read_a_linear_circuit_out():
+    W_down, A = rng().normal(size=(M, N)), rng(1).normal(size=(N, N))
+    D = itf.dual_directions(W_down)
+    close(D @ W_down.T, np.eye(M), atol=1e-12, err_msg="the rows of D are dual to those of W_down")
+    close(itf.linear_read_out(W_down, A), np.linalg.lstsq(W_down.T, A.T, rcond=None)[0].T,
+          atol=1e-12, err_msg="W_up with the smallest |W_up @ W_down - A|, which is A @ D.T")
+    W_down, A = rng().normal(size=(8, 12)), tm.sparse_features(rng(1), 12, 12, 0.1)
+    W_up = itf.linear_read_out(W_down, A)
+    weight, sparse = itf.recovery(W_down, W_up, A > 0)
+    close(weight, itf.average_precision(*itf.precision_recall(W_up @ W_down, A > 0)))
+    assert weight < 0.9 < sparse, "sparse codes see through interference that weights do not"
+
+
+def test_sparse_code_by_hand():
+    """Columns (1, 0) and (0.6, 0.8) overlap by 0.6. Where both codes are positive,
+    D^T D c = D^T w - penalty, so each code is penalty / 1.6 below the exact one."""
+    D = np.array([[1, 0.6], [0, 0.8]])
+    W = np.array([[2.6, 0.8], [1, 0], [-1, 0]])  # 2 and 1 of the columns; only the first; neither
+    C = itf.sparse_code(D, W, penalty=0.16, tolerance=1e-12)
+    close(C, [[2 - 0.1, 1 - 0.1], [1 - 0.16, 0], [0, 0]], atol=1e-6, err_msg="penalty? c >= 0?")
+
+
+def test_sparse_code_is_at_the_minimum_and_gets_there_as_fista_does():
+    D, W, penalty = rng().normal(size=(4, 7)), rng(1).normal(size=(5, 4)), 0.3
+    C = itf.sparse_code(D, W, penalty, steps=5000, tolerance=1e-12)
+    slope = (C @ D.T - W) @ D + penalty
+    close(slope[C > 0], 0, atol=1e-6, err_msg="flat in every code that is used")
+    assert slope.min() > -1e-6 and np.mean(C > 0) < 0.8, "rising in every code that is not"
+    c, further, t, step = np.zeros((5, 7)), np.zeros((5, 7)), 1, 1 / np.linalg.svd(D)[1][0]**2
+    for steps in range(1, 5):
+        new = np.maximum(further - step * ((further @ D.T - W) @ D + penalty), 0)
+        t_new = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        further = new + (t - 1) / t_new * (new - c)
+        c, t = new, t_new
+        close(itf.sparse_code(D, W, penalty, steps), c, atol=1e-12, err_msg="a step of FISTA")
+    close(itf.sparse_code(D, 99 * W, penalty, tolerance=1), itf.sparse_code(D, 99 * W, penalty, 1),
+          err_msg="it stops when no code moves by more than tolerance times the largest")
 
 
 # --- interference.py: how good is a ranking -------------------------------------------------------
 
 
-def test_precision_and_recall_by_hand_with_a_tie():
+def test_ranking_by_hand_with_a_tie():
     """Scores 3, 1, 2, 1: the two ones are a tie, and stay in reading order."""
-    scores = np.array([[3, 1], [2, 1]])
-    precision, recall = itf.precision_recall(scores, np.array([[1, 1], [0, 0]]))
-    close(precision, [1, 1 / 2, 2 / 3, 1 / 2])
-    close(recall, [1 / 2, 1 / 2, 1, 1])
-    assert itf.average_precision(precision, recall) == pytest.approx(5 / 6)
-    close(itf.loss_gain(scores, np.array([[5, 1], [2, -4]])), [5, 7, 8, 4])
-
-
-def test_precision_and_recall_match_a_count_over_every_prefix():
-    scores, is_real = rng().integers(0, 9, 60), rng(1).random(60) < 0.3
-    order = sorted(range(60), key=lambda k: (-scores[k], k))
+    scores, is_real = np.array([[3, 1], [2, 1]]), np.array([[True, True], [False, False]])
+    same(itf.ranks(scores), [[1, 3], [2, 4]], err_msg="the place of each entry, from 1")
     precision, recall = itf.precision_recall(scores, is_real)
-    area, before = 0, 0
-    for k in range(1, 61):
-        hits = sum(is_real[i] for i in order[:k])
-        assert precision[k - 1] == pytest.approx(hits / k), "hits / k; do ties keep their order?"
-        assert recall[k - 1] == pytest.approx(hits / is_real.sum()), "hits / all real ones"
-        area, before = area + hits / k * (hits - before) / is_real.sum(), hits
-    assert itf.average_precision(precision, recall) == pytest.approx(area)
-    assert itf.average_precision(*itf.precision_recall(1.0 * is_real, is_real)) == 1
+    close(precision, [1, 1 / 2, 2 / 3, 1 / 2], err_msg="hits / k; do ties keep their order?")
+    close(recall, [1 / 2, 1 / 2, 1, 1], err_msg="hits / all real ones")
+    close(itf.average_precision(precision, recall), 5 / 6)
+    close(itf.loss_gain(scores, np.array([[5, 1], [2, -4]])), [5, 7, 8, 4])
+    same(itf.ranking([2**24, 2**24 + 1]), [1, 0], err_msg="integers must not become float32")
+    scores = rng().integers(0, 9, 60)
+    same(itf.ranking(scores), sorted(range(60), key=lambda k: (-scores[k], k)))
 
 
 def test_best_bias_beats_every_bias_on_a_fine_grid():
-    s, y = rng().normal(size=(30, 4)), tm.relu(rng(1).normal(size=(30, 4)))
-    s[:, 1] = s[:, 1].round()  # ties
-    s[:, 2] -= 50              # every gate shut: must be reopened
-    y[:, 3] = 0                # best answer: shut every gate
+    drive, y = rng().normal(size=(30, 4)), tm.relu(rng(1).normal(size=(30, 4)))
+    drive[:, 1] = drive[:, 1].round()  # ties
+    drive[:, 2] -= 50                  # every gate shut: must be reopened
+    y[:, 3] = 0                        # best answer: shut every gate
 
     def loss(b):
-        return np.mean((tm.relu(s + b) - y)**2, axis=0)
+        return np.mean((tm.relu(drive + b) - y)**2, axis=0)
 
-    b = itf.best_bias(s, y)
+    b = itf.best_bias(drive, y)
     best = np.min([loss(np.full(4, c)) for c in np.linspace(-5, 55, 6001)], axis=0)
     assert np.all(loss(b) <= best + 1e-12), "not global: is each bottom clipped into its interval?"
     close(loss(b), best, atol=1e-3)
+    close(itf.best_bias(1e200 * drive, 1e200 * y), 1e200 * b, err_msg="squares overflow")
+    same(itf.best_bias([[0]], [[0]]), [0], err_msg="all zero: no scale to divide by")
 
 
 def test_pruned_loss_is_the_loss_of_the_pruned_model():
-    U, b, x, y, _ = random_case()
+    U, b, x, y, importance = random_case()
     scores, sizes = rng(1).normal(size=U.shape), (0, 5, 20, U.size)
-    plain = itf.pruned_loss(U, b, x, y, scores, sizes)
+    plain = itf.pruned_loss(U, b, x, y, scores, sizes, importance=importance)
     refitted = itf.pruned_loss(U, b, x, y, scores, sizes, refit_bias=True)
     for size, loss, refit in zip(sizes, plain, refitted):
-        kept = scores.argsort(axis=None).argsort().reshape(U.shape) >= U.size - size
-        pruned = np.where(kept, U, 0)
-        assert loss == pytest.approx(LiftedModel(pruned, b).loss(x, y)), "keep the largest scores"
+        pruned = np.where(itf.ranks(scores) <= size, U, 0)
+        close(loss, LiftedModel(pruned, b).loss(x, y, importance), err_msg="keep the best-scored")
         bias = itf.best_bias(x @ pruned.T, y)
-        assert refit == pytest.approx(LiftedModel(pruned, bias).loss(x, y)) and refit <= loss
+        close(refit, LiftedModel(pruned, bias).loss(x, y), err_msg="b refitted to the pruned model")
+
+
+def test_inclusion_probabilities_by_hand():
+    """Wanted: 1 / rank, here 1, 1/2, 1/3, 1/4 with sum 25/12."""
+    scores = [40, 30, 20, 10]
+    close(itf.inclusion_probabilities([scores], 2), np.array([24, 12, 8, 6]) / 25)
+    close(itf.inclusion_probabilities([scores], 3), [1, 12 / 13, 8 / 13, 6 / 13],
+          err_msg="the first is capped at 1; the rest share 2 in proportion to 1 / rank")
+    close(itf.inclusion_probabilities([scores], 4), 1)
+    close(itf.inclusion_probabilities([scores, scores[::-1]], 2), np.array([3, 2, 2, 3]) / 5,
+          err_msg="several rankings: the sum of their 1 / rank")
+    p = itf.inclusion_probabilities([rng().normal(size=(9, 9))], 30)
+    close(p.sum(), 30, err_msg="probabilities add up to the size")
+    assert p.shape == (9, 9) and p.max() == 1
+
+
+def test_estimated_precision_by_hand_and_on_average_over_all_samples():
+    """Drawn: ranks 1, 3, 4, 9, of which the second is not real and the last is below the top 4."""
+    estimate, error = itf.estimated_precision([True, False, True, True], [1, 3, 4, 9],
+                                              [1, 0.5, 0.5, 0.25], k=4)
+    close(estimate, (1 / 1 + 1 / 0.5) / 4, err_msg="a weight drawn with p stands for 1 / p")
+    close(error, np.sqrt((1 - 0.5) / 0.5**2) / 4, err_msg="(1 - p) / p, over p once more")
+    is_real, rank = np.array([True, True, False, True]), np.array([1, 2, 3, 4])
+    p, expected, mean, spread, variance = np.array([0.9, 0.5, 0.4, 0.2]), 2 / 3, 0, 0, 0
+    for sample in itertools.product([False, True], repeat=4):
+        drawn = np.array(sample)
+        estimate, error = 0, 0
+        if drawn.any():
+            estimate, error = itf.estimated_precision(is_real[drawn], rank[drawn], p[drawn], k=3)
+        chance = np.prod(np.where(drawn, p, 1 - p))
+        mean += chance * estimate
+        spread += chance * (estimate - expected)**2
+        variance += chance * error**2
+    close(mean, expected, err_msg="biased: two of the top three are real")
+    close(variance, spread, err_msg="the estimated variance must be right on average as well")
+
+
+def test_sampled_precisions_are_exact_if_every_weight_is_drawn():
+    scores, is_real = rng().normal(size=(2, 5, 5)), rng(1).random((5, 5)) < 0.3
+    rankings, p = [itf.ranks(score) for score in scores], np.ones((5, 5))
+    exact = [itf.precision_recall(score, is_real)[0][9] for score in scores]
+    close(itf.sampled_precisions(is_real, rankings, p, 10, rng()), np.transpose([exact, [0, 0]]))
+    half = [itf.sampled_precisions(is_real, rankings, p / 2, 10, rng(s))[:, 0] for s in range(300)]
+    close(np.mean(half, axis=0), exact, atol=0.05, err_msg="right on average")
 
 
 # --- interference.py: structure and use -----------------------------------------------------------
@@ -638,27 +789,43 @@ def test_set_means_by_hand():
     U = np.array([[9, 1, 5, 6, 0, 0], [3, 9, 7, 6, 0, 4], [0, 0, 9, 4, 2, 2],
                   [0, 4, 8, 9, 2, 2], [1, 1, 3, 5, 9, 7], [1, 1, 7, 9, 7, 9]])
     close(itf.set_mean_component(U, 2), np.kron([[2, 6, 1], [1, 6, 2], [1, 6, 7]], np.ones((2, 2))))
-    means = itf.set_mean_component(U, 3)
-    close(means[0], [(U[:3, :3].sum() - 27) / 6] * 3 + [U[:3, 3:].mean()] * 3)
     close(itf.set_mean_component(U, 6), (U.sum() - 54) / 30, err_msg="one set of all features")
 
 
 def test_feature_dimensionality_of_known_shapes():
     turn = 2 * np.pi * np.arange(5) / 5
-    close(itf.feature_dimensionality(np.array([np.cos(turn), np.sin(turn)])), 2 / 5)
+    close(itf.feature_dimensionality([np.cos(turn), np.sin(turn)]), 2 / 5, err_msg="a pentagon")
     close(itf.feature_dimensionality([[3, -3, 0], [0, 0, 0]]), [1 / 2, 1 / 2, 0])
-    close(itf.feature_dimensionality(2 * np.eye(3)), 1)
+    for scale in (1e-90, 1, 1e100):
+        close(itf.feature_dimensionality(scale * np.eye(3)), 1, err_msg="D does not know the scale")
+    W = random_case()[0][:M]
+    rows = np.linalg.norm(W.T @ W, axis=1)
+    close(rows, np.sum(W**2, axis=0) / np.sqrt(itf.feature_dimensionality(W)),
+          err_msg="row norm of U = |W_i|^2 / sqrt(D_i)")
 
 
 def test_nearest_circulant_is_circulant_and_nearest():
     G = rng().normal(size=(5, 5))
     C = itf.nearest_circulant(G)
     close(np.roll(C, (1, 1), (0, 1)), C, err_msg="C commutes with a shift of the features")
-    close(itf.nearest_circulant(C), C)
     close(C[0], [np.mean([G[i, (i + k) % 5] for i in range(5)]) for k in range(5)])
-    for k in range(5):
-        nudged = C + 0.01 * np.roll(np.eye(5), k, axis=1)
-        assert np.linalg.norm(G - nudged) > np.linalg.norm(G - C)
+    close(itf.off_circulant(G), np.linalg.norm(G - C) / np.linalg.norm(G))
+    turn = 2 * np.pi * rng().permutation(5) / 5
+    pentagon = itf.sorted_by_angle([np.cos(turn), np.sin(turn)])
+    close(itf.off_circulant(pentagon), 0, atol=1e-12, err_msg="sorted by angle: a circulant")
+
+
+def test_shared_middle_follows_the_law_of_its_docstring():
+    for degrees in (90, 112.5, 135, 180):
+        t = np.radians(degrees)
+        d = np.array([[1, 0], [np.cos(t), np.sin(t)]])
+        alone = [2 * np.outer(d_i, d_i) for d_i in d]
+        close(itf.shared_middle(d, [1]), alone[1], atol=2e-3, err_msg="alone: 2 d d^T")
+        close(itf.shared_middle(d, [0, 1]), sum(alone) / (1 + np.cos(t)**2), atol=2e-3,
+              err_msg="(M_1 + M_2) / (1 + cos^2 t)")
+        ratio, error = itf.sharing(degrees)
+        close(ratio, 1 / (1 + np.cos(t)**2), rtol=1e-3)
+        assert (error < 2e-3) == (degrees in (90, 180)), "larger entries: right where nothing mixes"
 
 
 def test_attribution_graph_sums_to_the_preactivations():
@@ -666,125 +833,403 @@ def test_attribution_graph_sums_to_the_preactivations():
     z, edges = x[0] @ U.T + b, itf.attribution_graph(U, b, x[0])
     close(edges.sum(axis=1)[z > 0], (z - b)[z > 0], err_msg="edges into a target: z - b")
     assert np.any(z <= 0) and not edges[z <= 0].any(), "targets that do not fire have no edges"
-    i = np.flatnonzero(z > 0)[0]
-    close(edges[i], U[i] * x[0])
+    close(edges[z > 0], U[z > 0] * x[0], err_msg="U_ij x_j")
 
 
-def test_steering_vector_is_a_difference_of_means():
-    h = np.array([[1.0, 0], [3, 2], [0, 1], [0, 3]])
-    close(itf.steering_vector(h, [True, True, False, False]), [2, -1])
+def test_graph_precision_matches_a_loop_over_edges():
+    U, b, x, *_ = random_case()
+    b, is_real = b - 1, rng(1).random((N, N)) < 0.2
+    shares = {"attribution": [], "weight": [], "chance": []}
+    for example in x:
+        z = U @ example + b
+        edges = [(i, j) for i in range(N) for j in range(N) if z[i] > 0 and example[j] > 0]
+        real = sum(is_real[edge] for edge in edges)
+        if real:
+            strongest = sorted(edges, key=lambda edge: -U[edge] * example[edge[1]])[:real]
+            largest = sorted(edges, key=lambda edge: -U[edge])[:real]
+            shares["attribution"].append(np.mean([is_real[edge] for edge in strongest]))
+            shares["weight"].append(np.mean([is_real[edge] for edge in largest]))
+            shares["chance"].append(real / len(edges))
+    found = itf.graph_precision(U, b, is_real, x)
+    for name, share in shares.items():
+        close(found[name], np.mean(share), err_msg=f"{name}: among the edges in play, U_ij x_j?")
+    close(found["none"], 1 - len(shares["chance"]) / B)
+    assert 0 < found["none"] < 1 and found["attribution"] != found["weight"]
 
 
-def test_worst_case_perturbation_is_the_worst_of_its_candidates():
-    U, b, x, _, _ = random_case()
-    A, v = np.eye(N), np.full(N, -0.1)
-    A[2] = U[2]  # a target without interference offers no direction
+def test_push_gain_is_one_over_the_root_of_the_dimensionality():
+    (U, b, x, *_), directions = random_case(), random_case(1)[0]
+    W = U[:M]
+    U = W.T @ W
+    close(itf.push_gain(U, b + 50, x, U), 1 / np.sqrt(itf.feature_dimensionality(W)),
+          err_msg="every gate open, worst direction: |U_i| / U_ii = 1 / sqrt(D_i)")
+    b = b - [0, 0, 0, 0, 0, 100]
+    y_hat, gain = tm.relu(x @ U.T + b), itf.push_gain(U, b, x, directions, size=0.4)
+    assert np.isnan(gain[5]), "nan where the target never fires"
+    for i in range(5):
+        pushed = tm.relu((x + 0.4 * directions[i] / np.linalg.norm(directions[i])) @ U.T + b)
+        moved = (pushed - y_hat)[y_hat[:, i] > 0, i]
+        close(gain[i], moved.mean() / (0.4 * U[i, i]), err_msg="mean over examples that fire")
 
-    def error(at):
-        return np.sum((np.maximum(at @ U.T + b, 0) - np.maximum(at @ A.T + v, 0))**2, axis=1)
 
-    delta, excess = itf.worst_case_perturbation(U, b, A, v, x, 0.3)
-    close(excess, error(x + delta) - error(x), err_msg="against the ideal answer at x + delta")
-    close(excess, itf.excess_error(U, b, A, v, x, delta))
-    for row in np.delete(U - A, 2, axis=0):
-        for d in (0.3 * row / np.linalg.norm(row), -0.3 * row / np.linalg.norm(row)):
-            assert np.all(excess >= error(x + d) - error(x) - 1e-12), "a worse one was passed over"
-    lengths = np.linalg.norm(delta, axis=1)
-    close(lengths[lengths > 0], 0.3)
-    assert not itf.worst_case_perturbation(A, v, A, v, x, 0.3)[1].any(), "perfect models score 0"
+def test_steering_side_effects_add_up_to_one_over_the_dimensionality_less_one():
+    """With all 2^5 examples, the steering vector of feature j is exactly W_j."""
+    x = np.array(list(itertools.product([0.0, 1.0], repeat=5)))
+    W = rng().normal(size=(2, 5))
+    close(itf.steering_vector(x @ W.T, x[:, 1] > 0), W[:, 1], err_msg="a difference of means")
+    for j, law in enumerate(1 / itf.feature_dimensionality(W) - 1):
+        close(itf.steering_side_effects(TiedModel(W, np.full(5, 50)), x, j), law,
+              err_msg="1 / D_j - 1, before the relu and, if all gates are open, after it")
+        b = np.full(5, -0.1)
+        before, after = itf.steering_side_effects(TiedModel(W, b), x, j)
+        z, push = x @ W.T @ W + b, W.T @ W[:, j] / (W[:, j] @ W[:, j])
+        change = np.mean((tm.relu(z + push) - tm.relu(z))**2, axis=0)
+        close(before, law)
+        close(after, np.delete(change, j).sum() / change[j], err_msg="relative to j's own change")
+
+
+# --- interference.py: trained configurations ------------------------------------------------------
+
+
+def test_trained_measures_once_on_two_samples_and_nothing_can_be_written():
+    t = itf.Trained(tm.identity_task(5, 0.5), TiedModel.initialise(rng(), 5, 2), 3, examples=64)
+    (x, y), (other, answers) = (t.task.batch(rng((3, k)), 64) for k in (1, 2))
+    same(t.dL, itf.ablation_effects(t.U, t.b, x, y), err_msg="labels: sample 1")
+    same(t.is_real, t.dL > 1e-4)
+    same(t.live, ~itf.silent_targets(t.U, t.b, x))
+    same(t.scores["era"], itf.expected_attribution(t.U, t.b, other), err_msg="scores: sample 2")
+    same(t.scores["ceiling"], itf.ablation_effects(t.U, t.b, other, answers))
+    close(t.loss, t.model.loss(x, y), rtol=1e-6)
+    close(t.over_constant, t.loss / np.mean((y - y.mean(axis=0))**2, axis=0).sum(), rtol=1e-5)
+    rows = slice(1, 4)
+    curve = itf.precision_recall(t.scores["era"][rows], t.is_real[rows])
+    close([t.average_precision("era", rows), t.average_precision(t.scores["era"], rows)],
+          itf.average_precision(*curve))
+    assert t.dL is t.dL and t.scores is t.scores and t.x is t.x, "measured once"
+    for array in (t.U, t.b, t.model.W, t.x, t.y, *t.other, t.dL, t.is_real, t.live,
+                  *t.scores.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+
+
+def test_measurements_on_stored_features_follow_the_laws():
+    """A pentagon and a sixth feature too short to count; every gate open."""
+    turn = 2 * np.pi * np.arange(6) / 5
+    W = np.array([np.cos(turn), np.sin(turn)]) * [1, 1, 1, 1, 1, 0.1]
+    t = itf.Trained(tm.identity_task(6, 0.5), TiedModel(W, np.full(6, 9)), 0, examples=4096)
+    same(itf.stored_features(t), range(5), err_msg="longer than 1/2")
+    D = itf.feature_dimensionality(W)[:5]
+    shared, worst, random = itf.worst_and_random_gains(t)
+    close([shared, worst], [1 / D, D**-0.5], rtol=1e-6, err_msg="worst gain 1 / sqrt(D)")
+    assert np.all(np.abs(random) < worst)
+    law, *effects = itf.mean_side_effects(t)
+    close(law, np.mean(1 / D - 1), err_msg="1 / D - 1")
+    close(effects, law, rtol=0.05, err_msg="the relu hides nothing here")
+
+
+def test_configurations_train_as_stated(runs, monkeypatch):
+    for name in ("simple_model", "block_model"):  # without their cache, which others share
+        monkeypatch.setattr(itf, name, getattr(itf, name).__wrapped__)
+    simple, _ = itf.simple_model(7), itf.converged_model(7, density=0.1)
+    block, _ = itf.block_model(7, run=2), itf.correlated_model.__wrapped__(7)
+    ordered = itf.pentagon_models.__wrapped__(7, 0.2, decay=0.9)
+    assert [options for _, options in runs] == [
+        (300, 1024, 1e-3, 7, "constant"), (3000, 1024, 3e-3, 7, "cosine"),
+        (2000, 256, 1e-3, (7, 2), "constant"), (2000, 1024, 2e-3, 7, "constant"),
+        *4 * [(1500, 1024, 1e-2, 7, "cosine")]]
+    same(simple.model.W, TiedModel.initialise(rng(7), 100, 20).W)
+    same(block.model.W_up, UntiedModel.initialise(rng((7, 2)), 128, 16).W_up)
+    same(block.task.A, tm.block_task(seed=7).A)
+    losses = [loss for loss, _ in ordered]
+    assert losses == sorted(set(losses)), "four different starts, the best first"
+    assert itf.failed_starts([(1.0, None), (1.09, None), (1.2, None)]) == 1, "10 % above the best"
+    close(ordered[0][1].task.importance, [1, 0.9, 0.81, 0.729, 0.6561], err_msg="decay^i")
+    monkeypatch.setattr(itf, "learned_mask", lambda *_, **options: (np.array([0.4, 0.6]), simple.b))
+    same(itf.block_mask.__wrapped__(7)[0], [False, True], err_msg="keep what is above 1/2")
+
+
+def test_films_and_stages_are_one_run_at_several_steps():
+    small, large = itf.film.__wrapped__(0, (0, 2))
+    assert list(small) == list(large) == [0, 2]
+    same(large[0]["W"], TiedModel.initialise(rng(0), 100, 20).W)
+    first, second = itf.block_stages.__wrapped__(0, 1, (1, 2))
+    same(second.U, itf.block_model.__wrapped__(0, 1, steps=2).U, err_msg="stage 2 is after 2 steps")
+    assert not np.array_equal(first.U, second.U)
+
+
+def test_counter_counts_on_a_terminal_only(monkeypatch):
+    terminal, pipe = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True
+    for stream in (terminal, pipe, None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        for done in (1, 100, 150):
+            itf.counter(done, 150)
+    assert re.findall(r"step (\d+) of 150", terminal.getvalue()) == ["100", "150"]
+    assert pipe.getvalue() == ""
 
 
 # --- bad input ------------------------------------------------------------------------------------
 
-X, I, ZERO, NAN = np.ones((2, 3)), np.eye(3), np.zeros(3), np.full((2, 3), np.nan)
-TIED, ANY = TiedModel(X, ZERO), tm.identity_task(3, 0.5)
-BAD_INPUT = {  # what is called -> what the message must say
-    "density 0": (lambda: tm.sparse_features(rng(), 2, 3, 0.0), r"density .* in \(0, 1\], got 0"),
-    "density above 1": (lambda: tm.identity_task(3, 1.5), "density"),
-    "density NaN": (lambda: tm.identity_task(3, np.nan), "density"),
-    "no batch": (lambda: tm.sparse_features(rng(), 0, 3, 0.5), "batch_size"),
-    "no features": (lambda: tm.sparse_features(rng(), 1, 0, 0.5), "n_features"),
-    "no features in a task": (lambda: tm.identity_task(0, 0.5), "n_features"),
-    "no correlated batch": (lambda: tm.correlated_features(rng(), 0, 3), "batch_size"),
-    "too many active": (lambda: tm.correlated_features(rng(), 1, 3, 4), "n_active"),
-    "none active": (lambda: tm.correlated_task(3, 0), "n_active"),
-    "blocks do not divide": (lambda: tm.block_task(10, 3), "n_blocks"),
-    "no blocks": (lambda: tm.block_task(10, 0), "n_blocks"),
-    "no block features": (lambda: tm.block_task(0, 1), "n_features"),
-    "weight density 0": (lambda: tm.block_task(10, 2, weight_density=0), "weight_density"),
-    "block density 2": (lambda: tm.block_task(10, 2, density=2), "density"),
-    "A not square": (lambda: tm.Task(X, ZERO, None), "A must be"),
-    "v a matrix": (lambda: tm.Task(I, I, None), "v must be"),
-    "importance negative": (lambda: tm.identity_task(3, 0.5, [1, -1, 1]), "importance .* >= 0"),
-    "importance too short": (lambda: tm.identity_task(3, 0.5, [1, 1]), "importance"),
-    "sample too wide": (lambda: tm.Task(I, ZERO, lambda r, k: np.ones((k, 4))), "sample"),
-    "b too short": (lambda: TiedModel(X, np.zeros(2)), "b must be"),
-    "W_up like W_down": (lambda: UntiedModel(X, X, ZERO), "W_up must be"),
-    "W NaN": (lambda: TiedModel(NAN, ZERO), "W must be finite"),
-    "U not square": (lambda: LiftedModel(X, ZERO), "U must be"),
-    "l1 negative": (lambda: LiftedModel(I, ZERO, -1), "l1"),
-    "penalty negative": (lambda: MaskedModel(I, ZERO, I, -1), "penalty"),
-    "logits shape": (lambda: MaskedModel(I, ZERO, np.eye(2)), "logits"),
-    "no residual, tied": (lambda: TiedModel.initialise(rng(), 3, 0), "n_residual"),
-    "no residual, untied": (lambda: UntiedModel.initialise(rng(), 3, 0), "n_residual"),
-    "nothing at all": (lambda: TiedModel.initialise(rng(), 0, 0), "n_features"),
-    "scale 0": (lambda: TiedModel.initialise(rng(), 3, 2, scale=0), "scale"),
-    "x too wide": (lambda: TIED.forward(np.ones((2, 4))), "x must be"),
-    "x a vector": (lambda: TIED.forward(ZERO), "x must be"),
-    "empty batch": (lambda: TIED.loss(X[:0], X[:0]), "x must be non-empty"),
-    "x NaN": (lambda: TIED.forward(NAN), "x must be finite"),
-    "x NaN, loss": (lambda: TIED.loss(NAN, X), "x must be finite"),
-    "x NaN, gradients": (lambda: TIED.loss_and_gradients(NAN, X), "x must be finite"),
-    "y infinite": (lambda: TIED.loss_and_gradients(X, X + np.inf), "y must be finite"),
-    "y NaN": (lambda: TIED.loss(X, NAN), "y must be finite"),
-    "y shorter than x": (lambda: TIED.loss_and_gradients(X, X[:1]), "y must be"),
-    "importance shape": (lambda: TIED.loss(X, X, [1, 2]), "importance"),
-    "importance NaN": (lambda: TIED.loss(X, X, NAN[0]), "importance must be finite"),
-    "learning rate 0": (lambda: tm.Adam({}, 0), "learning_rate"),
-    "learning rate infinite": (lambda: tm.Adam({}, np.inf), "learning_rate"),
-    "gradient shape": (lambda: tm.Adam({"p": ZERO}).step({"p": I}), "gradient"),
-    "no steps": (lambda: tm.train(TIED, ANY, 0), "steps"),
-    "unknown schedule": (lambda: tm.train(TIED, ANY, 1, schedule="linear"), "one of .*'linear'"),
-    "snapshot too late": (lambda: tm.train(TIED, ANY, 1, snapshots=(2,)), "snapshots"),
-    "snapshot between steps": (lambda: tm.train(TIED, ANY, 2, snapshots=(0.5,)), "snapshots"),
-    "ablation, U": (lambda: itf.ablation_effects(X, ZERO, X, X), "U must be"),
-    "ablation, b": (lambda: itf.ablation_effects(I, ZERO[:2], X, X), "b must be"),
-    "ablation, y": (lambda: itf.ablation_effects(I, ZERO, X, X.T), "y must be"),
-    "ablation, NaN": (lambda: itf.ablation_effects(I, ZERO, NAN, X), "x must be finite"),
-    "ablation, part": (lambda: itf.ablation_effects(I, ZERO, X, X, part=X), "part"),
-    "ablation, importance": (lambda: itf.ablation_effects(I, ZERO, X, X, [1, 2]), "importance"),
-    "one example": (lambda: itf.ablation_standard_errors(I, ZERO, X[:1], X[:1]), "at least 2"),
-    "U_star shape": (lambda: itf.decompose_by_ideal(I, X), "U_star"),
-    "dL shape": (lambda: itf.decompose_by_loss(I, X), "dL"),
-    "min_rate 2": (lambda: itf.target_weighted_attribution(I, ZERO, X, 2), "min_rate"),
-    "nothing real": (lambda: itf.precision_recall(X, X > 5), "no real weight"),
-    "is_real shape": (lambda: itf.precision_recall(X, X[0] > 0), "is_real"),
-    "scores NaN": (lambda: itf.precision_recall(NAN, X > 0), "scores must be finite"),
-    "loss gain shapes": (lambda: itf.loss_gain(X, X.T), "dL"),
-    "curve shapes": (lambda: itf.average_precision([1.0], [1.0, 1.0]), "precision"),
-    "bias shapes": (lambda: itf.best_bias(X, X.T), "y must be"),
-    "keep too many": (lambda: itf.pruned_loss(I, ZERO, X, X, I, [10]), "keep"),
-    "keep too few": (lambda: itf.pruned_loss(I, ZERO, X, X, I, [-1]), "keep"),
-    "pruned scores": (lambda: itf.pruned_loss(I, ZERO, X, X, X, [1]), "scores"),
-    "sets do not divide": (lambda: itf.set_mean_component(np.eye(5), 2), "set_size"),
-    "sets of one": (lambda: itf.set_mean_component(I, 1), "set_size"),
-    "sets, U not square": (lambda: itf.set_mean_component(X, 3), "U must be"),
-    "G not square": (lambda: itf.nearest_circulant(X), "G must be"),
-    "x a matrix": (lambda: itf.attribution_graph(I, ZERO, X), "x must be"),
-    "always active": (lambda: itf.steering_vector(X, [True, True]), "active"),
-    "never active": (lambda: itf.steering_vector(X, [False, False]), "active"),
-    "size 0": (lambda: itf.worst_case_perturbation(I, ZERO, I, ZERO, X, 0), "size"),
-    "size infinite": (lambda: itf.worst_case_perturbation(I, ZERO, I, ZERO, X, np.inf), "size"),
-    "delta NaN": (lambda: itf.excess_error(I, ZERO, I, ZERO, X, NAN), "delta"),
-    "delta shape": (lambda: itf.excess_error(I, ZERO, I, ZERO, X, X[:1]), "delta"),
-}
+X, I, ZERO, YES = np.ones((2, 3)), np.eye(3), np.zeros(3), np.ones((2, 3), bool)
+TASK, TIED = tm.identity_task(3, 0.5), TiedModel(X, ZERO)
+NO_SIZE = [0, -1, 2.0, None, "3"]
+NO_NUMBER = [None, "1", 1j, np.nan, np.inf]
+NO_SHARE = [0, -0.1, 1.5, *NO_NUMBER]  # outside (0, 1]
+NO_BETA = [-0.1, 1, 1.5, *NO_NUMBER]
+NEGATIVE = [-1, *NO_NUMBER]
+NOT_POSITIVE = [0, -1, *NO_NUMBER]
+NO_FEATURES = [0, None, [3], [-1], [1.0], ["1"]]  # where a list of whole numbers 0, 1, 2 belongs
+NO_SEED = [-1, 0.5, "zero"]
+NO_RNG = [0, None, np.random, np.random.RandomState(0)]
+NO_TASK = [TIED, tm.Task, None]
 
 
-@pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_names_argument_requirement_and_value(name):
-    call, message = BAD_INPUT[name]
-    with pytest.raises(ValueError, match=message), np.errstate(invalid="ignore"):
-        call()
+def not_numbers(good):
+    """What holds no real, finite numbers, where an array of the shape of `good` belongs."""
+    return [good + 0j, good.astype(np.float16), good.astype(str), good.astype("datetime64[s]"),
+            np.ma.masked_array(good), good * np.nan, good - np.inf, TIED, TiedModel]
+
+
+def not_like(good):
+    return [*not_numbers(good), None, good[:0], good[:1], good[None]]
+
+
+BAD_INPUT = [  # argument, what must be refused, calls with it
+    # sizes and lists of whole numbers
+    ("n_features", NO_SIZE, "tm.identity_task(bad, 0.5)", "tm.sparse_features(rng(), 2, bad, 0.5)",
+     "tm.block_task(bad)", "TiedModel.initialise(rng(), bad, 2)"),
+    ("n_residual", NO_SIZE, "UntiedModel.initialise(rng(), 3, bad)"),
+    ("batch_size", NO_SIZE, "tm.sparse_features(rng(), bad, 3, 0.5)",
+     "tm.correlated_features(rng(), bad, 3)", "tm.train(TIED, TASK, 1, bad)"),
+    ("set_size", [1, 4, 12, *NO_SIZE], "itf.set_mean_component(np.eye(6), bad)"),
+    ("set_size", NO_SIZE, "tm.correlated_task(bad)"),
+    ("n_active", [4, *NO_SIZE], "tm.correlated_task(3, bad)"),
+    ("n_blocks", [3, 20, *NO_SIZE], "tm.block_task(10, bad)"),
+    ("steps", NO_SIZE, "tm.train(TIED, TASK, bad)", "itf.sparse_code(I, I, 1, bad)",
+     "itf.shared_middle(I, [0], bad)"),
+    ("size", [10, *NO_SIZE], "itf.inclusion_probabilities([I], bad)"),
+    ("k", NO_SIZE, "itf.estimated_precision([True], [1], [1], bad)"),
+    ("feature", [-1, 3, 1.0, None], "itf.steering_side_effects(TIED, I, bad)"),
+    ("snapshots", NO_FEATURES, "tm.train(TIED, TASK, 2, snapshots=bad)"),
+    ("keep", [3, [10], [-1], [2.0]], "itf.pruned_loss(I, ZERO, X, X, I, bad)"),
+    ("targets", NO_FEATURES, "itf.sampled_effects(I, ZERO, X, X, bad, [0])"),
+    ("sources", [[], [0, 1], *NO_FEATURES], "itf.sampled_effects(I, ZERO, X, X, [0], bad)"),
+    ("active", NO_FEATURES, "itf.shared_middle(I, bad)"),
+    # numbers
+    ("density", NO_SHARE, "tm.identity_task(3, bad)", "tm.block_task(10, 2, 0.5, bad)"),
+    ("weight_density", NO_SHARE, "tm.block_task(10, 2, bad)"),
+    ("bias", NO_NUMBER, "tm.block_task(10, 2, bias=bad)"),
+    ("scale", [0, -1, np.nan, np.inf, "1"], "TiedModel.initialise(rng(), 3, 2, bad)"),
+    ("l1", NEGATIVE, "LiftedModel(I, ZERO, bad)", "itf.ideal_weights(I, ZERO, TASK, bad)"),
+    ("penalty", NEGATIVE, "MaskedModel(I, ZERO, I, bad)", "itf.learned_mask(I, ZERO, TASK, bad)"),
+    ("penalty", NOT_POSITIVE, "itf.sparse_code(I, I, bad)"),
+    ("learning_rate", NOT_POSITIVE, "tm.Adam({}, bad)", "tm.train(TIED, TASK, 1, 1, bad)"),
+    ("learning_rate", [-1, np.nan, np.inf, "1"], "tm.Adam({}).step({}, bad)"),
+    ("beta1", NO_BETA, "tm.Adam({}, beta1=bad)"),
+    ("beta2", NO_BETA, "tm.Adam({}, beta2=bad)"),
+    ("epsilon", NOT_POSITIVE, "tm.Adam({}, epsilon=bad)"),
+    ("threshold", NO_NUMBER, "itf.decompose_by_loss(I, I, bad)"),
+    ("size", NOT_POSITIVE, "itf.push_gain(I, ZERO, X, I, bad)"),
+    # another kind of thing
+    ("rng", NO_RNG, "tm.sparse_features(bad, 2, 3, 0.5)", "tm.correlated_features(bad, 2, 3)",
+     "TiedModel.initialise(bad, 3, 2)"),
+    ("seed", NO_SEED, "tm.train(TIED, TASK, 1, seed=bad)", "tm.block_task(seed=bad)",
+     "itf.ideal_weights(I, ZERO, TASK, seed=bad)"),
+    ("model", [TASK, TiedModel, None, I], "tm.train(bad, TASK, 1)"),
+    ("model", [LiftedModel(I, ZERO), TiedModel, I], "itf.steering_side_effects(bad, I, 0)"),
+    ("task", NO_TASK, "tm.train(TIED, bad, 1)", "itf.ideal_weights(I, ZERO, bad)",
+     "itf.learned_mask(I, ZERO, bad)"),
+    ("schedule", ["linear", None], "tm.train(TIED, TASK, 1, schedule=bad)"),
+    ("dtype", [int, np.float16, complex], "TiedModel.initialise(rng(), 3, 2, dtype=bad)"),
+    # arrays
+    ("A", not_like(I), "tm.Task(bad, ZERO, TASK.sample)"),
+    ("v", not_like(ZERO), "tm.Task(I, bad, TASK.sample)"),
+    (r"sample\(rng, 1\)", [lambda r, k: np.ones((k, 4)), lambda r, k: None],
+     "tm.Task(I, ZERO, bad)"),
+    ("W", not_numbers(X), "TiedModel(bad, ZERO)", "itf.feature_dimensionality(bad)"),
+    ("W_down", [X[0], *not_numbers(X)], "UntiedModel(bad, X.T, ZERO)", "itf.dual_directions(bad)"),
+    ("W_down", [X], "itf.dual_directions(bad)"),  # its two rows are equal
+    ("W_up", not_like(X.T), "UntiedModel(X, bad, ZERO)"),
+    ("V", not_like(I), "MaskedModel(bad, ZERO, I)"),
+    ("logits", not_like(I), "MaskedModel(I, ZERO, bad)"),
+    ("U", not_like(I), "LiftedModel(bad, ZERO)", "itf.ablation_effects(bad, ZERO, X, X)",
+     "itf.ideal_weights(bad, ZERO, TASK)", "itf.learned_mask(bad, ZERO, TASK)",
+     "itf.weight_score(bad)", "itf.set_mean_component(bad, 3)", "itf.decompose_by_ideal(bad, I)",
+     "itf.decompose_by_loss(bad, I)"),
+    ("U_star", not_like(I), "itf.decompose_by_ideal(I, bad)"),
+    ("b", not_like(ZERO), "TiedModel(X, bad)", "UntiedModel(X, X.T, bad)", "LiftedModel(I, bad)",
+     "MaskedModel(I, bad, I)", "itf.ablation_effects(I, bad, X, X)"),
+    ("x", [X.T, X[:0], *not_numbers(X)], "TIED.forward(bad)", "TIED.loss(bad, X)",
+     "TIED.loss_and_gradients(bad, X)", "itf.ablation_effects(I, ZERO, bad, X)",
+     "itf.effectiveness(I, ZERO, bad)", "itf.gate_flip_rate(I, ZERO, bad)",
+     "itf.expected_attribution(I, ZERO, bad)", "itf.target_weighted_attribution(I, ZERO, bad)",
+     "itf.coactivation_frequency(I, ZERO, bad)", "itf.silent_targets(I, ZERO, bad)",
+     "itf.attribution_graph(I, ZERO, bad)", "itf.steering_side_effects(TIED, bad, 0)"),
+    ("x", [X[:1]], "itf.ablation_standard_errors(I, ZERO, bad, bad)"),
+    ("x", [-X], "itf.graph_precision(I, ZERO, I > 0, bad)"),  # no edge in play
+    ("y", [X[:1], X.T, *not_numbers(X)], "TIED.loss(X, bad)", "TIED.loss_and_gradients(X, bad)",
+     "itf.ablation_effects(I, ZERO, X, bad)", "itf.ablation_standard_errors(I, ZERO, X, bad)",
+     "itf.second_order_effects(I, ZERO, X, bad)", "itf.best_bias(X, bad)"),
+    ("importance", [[1, -1, 1], [1, 1], [1, np.nan, 1], 1.0], "tm.identity_task(3, 0.5, bad)",
+     "TIED.loss(X, X, bad)", "TIED.loss_and_gradients(X, X, bad)",
+     "itf.ablation_effects(I, ZERO, X, X, bad)", "itf.second_order_effects(I, ZERO, X, X, bad)",
+     "itf.ablation_standard_errors(I, ZERO, X, X, bad)",
+     "itf.sampled_effects(I, ZERO, X, X, [0], [0], bad)",
+     "itf.pruned_loss(I, ZERO, X, X, I, [1], importance=bad)"),
+    ("the gradient of p", [I, ZERO[:1]], "tm.Adam({'p': ZERO}).step({'p': bad})"),
+    ("drive", not_numbers(X), "itf.best_bias(bad, X)"),
+    ("directions", not_like(I), "itf.push_gain(I, ZERO, X, bad)"),
+    ("G", not_like(I), "itf.nearest_circulant(bad)"),
+    ("h", not_numbers(X), "itf.steering_vector(bad, [True, False])"),
+    # scores, labels and curves
+    ("scores", not_numbers(X), "itf.ranking(bad)"),
+    ("scores", not_like(I), "itf.pruned_loss(I, ZERO, X, X, bad, [1])"),
+    ("dL", not_like(I), "itf.loss_gain(I, bad)", "itf.decompose_by_loss(I, bad)"),
+    ("is_real", [X, X * np.nan, YES.astype(str), YES.astype(int), YES[:1], ~YES],
+     "itf.precision_recall(X, bad)"),  # ~YES: nothing is real
+    ("is_real", [X, I, YES, "yes"], "itf.graph_precision(I, ZERO, bad, X)"),
+    ("is_real", [[], [1], [np.nan], ["yes"]], "itf.estimated_precision(bad, [1], [1], 1)"),
+    ("rank", [[0], [np.nan], [1, 2], ["1"]], "itf.estimated_precision([True], bad, [1], 1)"),
+    ("probability", [[0], [2], [np.nan], [1, 1]], "itf.estimated_precision([True], [1], bad, 1)"),
+    ("precision", [[7, 1], [-1, 1], [np.nan, 1], [1]], "itf.average_precision(bad, [0.5, 1])"),
+    ("recall", [[1, 0.5], [0.5, 7], [0.5, np.nan], 1], "itf.average_precision([0.5, 1], bad)"),
+    ("active", [[1, 0], [True, True], [False, False], [True]], "itf.steering_vector(X, bad)")]
+
+
+@pytest.mark.parametrize("argument, values, call",
+                         [(argument, values, call) for argument, values, *calls in BAD_INPUT
+                          for call in calls])
+def test_bad_input_is_refused_by_name(argument, values, call):
+    for bad in values:
+        with np.errstate(all="ignore"), pytest.raises((ValueError, TypeError)) as refused:
+            print(f"{call}, bad = {bad!r}, gave", eval(call, globals(), {"bad": bad}))
+        assert re.match(f"{argument} must be .*, got ", str(refused.value)), f"bad = {bad!r}"
+
+
+# --- plots.py: the pictures -----------------------------------------------------------------------
+
+
+def scattered(ax, color):
+    """Points (k, 2) of all scatter plots of one colour."""
+    return np.vstack([drawn.get_offsets() for drawn in ax.collections
+                      if colors.same_color(drawn.get_facecolor()[:1, :3], [colors.to_rgb(color)])])
+
+
+def filled(ax, color):
+    """How many weights the histograms of one colour count."""
+    bins = [patch for patch in ax.patches if colors.same_color(patch.get_edgecolor(), color)]
+    steps = np.concatenate([patch.get_xy() for patch in bins])
+    return np.sum(np.diff(steps[:, 0]).clip(0) * steps[:-1, 1]) / np.diff(steps[:, 0]).max()
+
+
+def test_a_heat_map_has_targets_as_rows_and_blue_for_positive():
+    slide, ax = plots.new_figure()
+    image = plots.heatmap(ax, np.array([[0.0, 1.0], [-1.0, 0.0]]), "U", digits=1)
+    same(image.get_array(), [[0, 1], [-1, 0]], err_msg="row i, column j: is the matrix transposed?")
+    assert ax.yaxis_inverted() and ax.get_ylabel() == "target i" and ax.get_xlabel() == "source j"
+    small, none, positive, negative = image.cmap([0.75, 0.5, 1.0, 0.0])[:, :3]
+    close(none, 1, atol=0.01, err_msg="0 is white")
+    close(small, colors.to_rgb(plots.BLUE), atol=0.01, err_msg="positive is blue")
+    close(negative, colors.to_rgb(plots.VERMILION), atol=0.01, err_msg="negative is vermilion")
+    assert positive.mean() < negative.mean() - 0.2, "the sign must survive a grey copy"
+    written = {(text.get_position(), text.get_text()) for text in ax.texts}
+    assert ((1, 0), "1.0") in written and ((0, 1), "-1.0") in written, "entry i, j stands at x = j"
+
+
+def test_real_weights_are_green_triangles_and_interference_orange_dots():
+    U, is_real = rng().normal(size=(4, 4)), np.eye(4, dtype=bool)
+    slide, ax = plots.new_figure()
+    plots.two_runs(ax, U, -U, is_real, 9, "title", (-1, 1))
+    same(scattered(ax, plots.GREEN), np.transpose([U[is_real], -U[is_real]]))
+    same(scattered(ax, plots.ORANGE), np.transpose([U[~is_real], -U[~is_real]]))
+    labels = [drawn.get_label() for drawn in ax.collections]
+    assert labels == ["interference: 12", "real: 4"], "a label says what its points are"
+
+
+def test_helpful_weights_are_blue_and_harmful_ones_vermilion():
+    weights, dL = np.linspace(-1, 1, 10), np.array([1, 1, 1, -1, -1, -1, -1, -1, -1, 0])
+    slide, ax = plots.new_figure()
+    plots.helps_and_harms(ax, weights, dL, np.linspace(-1, 1, 5), "title")
+    assert round(filled(ax, plots.BLUE)) == 3 and round(filled(ax, plots.VERMILION)) == 6
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["harms (\u0394L < 0): 6", "helps (\u0394L > 0): 3"]
+
+
+def test_paired_bars_stand_over_their_names():
+    slide, ax = plots.new_figure()
+    plots.bars(ax, ["a", "b"], {"first": [1, 2], "second": [3, 4]}, "title")
+    assert [bar.get_height() for bar in ax.patches] == [1, 2, 3, 4]
+    close([bar.get_x() + bar.get_width() / 2 for bar in ax.patches], [-0.2, 0.8, 0.2, 1.2])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_the_circuit_draws_one_virtual_weight_for_every_pair():
+    slide, numbers = plots.circuit(0, 1, 3)
+    small, lifted = slide.axes
+    edges = [line for line in lifted.lines if len(line.get_xdata()) == 2]
+    assert len(edges) == numbers["virtual weights"] == 25
+    dashed = [line.get_ydata() for line in small.lines if line.get_linestyle() == "--"]
+    close(dashed, [[0.75, 0.75, 0.25], [0.75, 0.25, 0.25]], err_msg="both paths from x_1 to z_3")
+    assert {"real: $U_{11}$", "interference: $U_{31}$"} <= {t.get_text() for t in lifted.texts}
+
+
+@pytest.fixture
+def small_block(monkeypatch):
+    """Untrained block models of 32 features stand in for trained ones; returns the seeds asked for."""
+    asked = []
+
+    def block_model(seed, run=0, density=0.3):
+        asked.append(seed)
+        task = tm.block_task(32, 2, 0.5, density, seed=seed)
+        model = UntiedModel.initialise(rng((seed, run)), 32, 4)
+        return itf.Trained(task, model, seed, examples=400)
+
+    monkeypatch.setattr(itf, "block_model", block_model)
+    return asked
+
+
+def test_a_builder_passes_its_seed_on_and_returns_a_figure_and_plain_numbers(small_block):
+    for name in ("block_histogram", "learned_vs_ideal", "block_two_models", "precision_recall",
+                 "loss_gain", "second_order", "effectiveness"):
+        small_block.clear()
+        slide, numbers = plots.FIGURES[name](3)
+        assert isinstance(slide, plots.Figure) and set(small_block) == {3}, f"{name} ignores its seed"
+        assert all(type(value) in (int, float, list) for value in numbers.values()), name
+
+
+def test_learned_vs_ideal_has_the_ideal_weight_on_its_horizontal_axis(small_block):
+    model = itf.block_model(0)
+    slide, _ = plots.learned_vs_ideal(0)
+    real = scattered(slide.axes[0], plots.GREEN)
+    harms = scattered(slide.axes[0], plots.VERMILION)
+    found = model.is_real & (model.task.A > 0)
+    assert np.isin(model.task.A[found], real[:, 0]).all(), "across: the ideal weight"
+    close(np.sort(real[:, 1]), np.sort(model.U[model.is_real]), atol=1e-6)
+    assert len(harms) == np.sum(model.dL < -itf.THRESHOLD), "vermilion: what harms"
+
+
+def test_curves_of_precision_and_recall_are_the_right_way_round(small_block):
+    model = itf.block_model(0)
+    slide, numbers = plots.precision_recall(0)
+    label, color, _ = plots.RANKINGS["era"]
+    line, = [line for line in slide.axes[0].lines if colors.same_color(line.get_color(), color)]
+    precision, recall = itf.precision_recall(model.scores["era"], model.is_real)
+    close(line.get_xdata(), recall)
+    close(line.get_ydata(), precision)
+    assert line.get_label().split()[0] == f"{numbers['era']:.2f}" and label in line.get_label()
+
+
+def test_any_settings_of_the_user_leave_a_figure_as_it_is(tmp_path):
+    def picture(name):
+        plots.write_figure(plots.circuit()[0], tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    plain = picture("plain.png")
+    with plots.matplotlib.rc_context({"axes.grid": True, "figure.facecolor": "black",
+                                      "font.family": "monospace", "savefig.bbox": "tight",
+                                      "savefig.transparent": True, "text.usetex": True}):
+        assert picture("settings.png") == plain
+        assert plots.circuit()[0]._repr_png_() == plain, "in a notebook it looks different"
 
 
 # --- plots.py: the command line -------------------------------------------------------------------
@@ -800,29 +1245,56 @@ def run(capsys, *arguments):
 
 
 def test_list_says_what_each_figure_shows(capsys):
-    code, out, _ = run(capsys, "--list")
-    assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(plots.FIGURES)
+    code, out, _ = run(capsys, "--list", "--show")
+    listed = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0 and list(listed) == list(plots.FIGURES) and len(listed) == 25
+    assert listed["circuit"].startswith("What is a virtual weight?")
 
 
 @pytest.mark.parametrize("arguments, message", (
-    (["pentagram"], "no figure named pentagram; there are: pentagon"),
-    (["--seed", "-1"], "--seed must be 0 or more"), (["--format", "bmp"], "invalid choice: 'bmp'"),
-    (["--show", "weight_sharing"], "--show needs a display"),
-    (["--out", "README.md/x"], "cannot write to README.md/x")))
+    (["pentagram"], "no figure named pentagram; there are: training, circuit, pentagon"),
+    (["--seed", "-1"], "--seed must be 0 or more"),
+    (["--format", "bmp"], "invalid choice: 'bmp'"),
+    (["--out", ""], "--out must name a folder"),
+    (["--out", "README.md/x"], "cannot write to README.md")))
 def test_what_cannot_be_done_exits_with_2_and_says_why(capsys, monkeypatch, arguments, message):
-    monkeypatch.chdir(pathlib.Path(__file__).parent)
-    monkeypatch.setattr(plots.matplotlib, "get_backend", lambda: "agg")
+    monkeypatch.chdir(ROOT)
     code, _, err = run(capsys, *arguments)
     assert code == 2 and message in err
 
 
+@pytest.mark.parametrize("backend", ("agg", "no_such_backend", "webagg"))
+def test_show_without_a_window_says_so_before_any_work(capsys, monkeypatch, backend):
+    monkeypatch.setattr(plots, "backend", backend)
+    if backend == "webagg":
+        monkeypatch.setitem(sys.modules, "tornado", None)
+    code, out, err = run(capsys, "--show", "circuit")
+    assert code == 2 and "--show needs a display" in err and not out
+
+
+def test_seed_format_and_folder_reach_the_file(capsys, monkeypatch, tmp_path):
+    seeds = []
+
+    def builder(seed):
+        seeds.append(seed)
+        return plots.circuit()[0], {"headline": 0.1234, "other": 1}
+
+    monkeypatch.setitem(plots.FIGURES, "circuit", builder)
+    monkeypatch.chdir(tmp_path)
+    for options, path in (([], "figures/circuit.png"),
+                          (["--out", "é", "--seed", 7, "--format", "svg"], "é/circuit.svg")):
+        code, out, _ = run(capsys, "circuit", *options)
+        assert code == 0 and (tmp_path / path).stat().st_size > 1000
+        assert f"headline 0.123 -> {pathlib.Path(path)}" in out, "the first number of the figure"
+    assert seeds == [0, 7]
+
+
 @pytest.mark.parametrize("suffix", ("png", "svg", "pdf"))
 def test_a_figure_is_the_same_bytes_alone_and_with_others(capsys, tmp_path, suffix):
-    for folder, names in (("alone", ["weight_sharing"]), ("others", ["weight_sharing"] * 2)):
+    for folder, names in (("alone", ["circuit"]), ("others", ["circuit"] * 2)):
         code, out, _ = run(capsys, *names, "--out", tmp_path / folder, "--format", suffix)
-    assert code == 0 and re.search(r"\[ 1/2\] weight_sharing +\d+\.\d s  largest relative deviation"
-                                   rf" [\d.]+ -> .*weight_sharing.{suffix}\n", out)
-    alone, others = (tmp_path / f / f"weight_sharing.{suffix}" for f in ("alone", "others"))
+    assert code == 0 and re.search(rf"\[ 1/2\] circuit +\d+\.\d s  .* -> .*circuit.{suffix}\n", out)
+    alone, others = (tmp_path / folder / f"circuit.{suffix}" for folder in ("alone", "others"))
     assert alone.read_bytes() == others.read_bytes(), "a date or a random id is in the file"
 
 
@@ -831,18 +1303,74 @@ def test_a_failing_figure_does_not_stop_the_others(capsys, monkeypatch, tmp_path
         raise ArithmeticError("no luck")
 
     monkeypatch.setitem(plots.FIGURES, "pentagon", broken)
-    code, out, err = run(capsys, "pentagon", "weight_sharing", "--out", tmp_path)
+    code, out, err = run(capsys, "pentagon", "circuit", "--out", tmp_path)
     assert code == 1 and "FAILED: ArithmeticError: no luck" in out and "failed: pentagon" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["weight_sharing.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["circuit.png"]
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(capsys, monkeypatch, tmp_path):
-    def full(*_):
+    parts = []
+
+    def full(part, path):
+        parts.append(part.name)
         raise OSError("disk full")
 
     monkeypatch.setattr(plots.os, "replace", full)
-    code, out, _ = run(capsys, "weight_sharing", "--out", tmp_path)
+    code, out, _ = run(capsys, "circuit", "--out", tmp_path)
     assert code == 1 and "disk full" in out and not any(tmp_path.iterdir())
+    assert str(os.getpid()) in parts[0], "two processes must not write to one part"
+
+
+def test_the_film_is_an_animated_gif_of_all_its_steps(monkeypatch, tmp_path):
+    def film(seed, steps):
+        runs = [{step: {"W": rng(step).normal(size=(2, n))} for step in steps} for n in (5, 9)]
+        return runs
+
+    monkeypatch.setattr(itf, "film", film)
+    monkeypatch.setattr(plots, "FILM_STEPS", (0, 3, 600))
+    _, path, _ = plots.make("training", 0, tmp_path, "png")
+    content = path.read_bytes()
+    assert path.name == "training.gif" and content[:6] == b"GIF89a", "a film is a GIF"
+    assert content.count(b"\x21\xf9\x04") == 3, "one picture for each step"
+    assert plots.training(0, 3)[0].get_suptitle() == "training step 3"
+
+
+def test_the_counter_writes_to_terminals_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, expected in ((Terminal(), "step 100 of 250"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        itf.counter(99, 250)
+        assert stream.getvalue() == ""
+        itf.counter(100, 250)
+        assert expected in stream.getvalue() and bool(expected) == bool(stream.getvalue())
+    monkeypatch.setattr(sys, "stderr", None)
+    itf.counter(100, 250)
+
+
+def command(*arguments, **options):
+    """A finished `python ARGUMENTS`, in the project's folder."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, **options)
+
+
+def test_the_environment_of_a_notebook_does_not_matter():
+    notebook = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    listed = command("-P" if sys.version_info >= (3, 11) else "-B", "-OO", "plots.py", "--list",
+                     env=notebook)
+    assert listed.returncode == 0 and listed.stdout.startswith("training"), listed.stderr
+    left = command("-c", "import os, plots; print(os.environ['MPLBACKEND'])", env=notebook)
+    assert left.stdout.strip() == notebook["MPLBACKEND"], "the variable belongs to the user"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no /dev/full")
+def test_an_output_that_is_full_ends_in_one_line():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "plots.py", "--list"], cwd=ROOT, stdout=full,
+                               stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
 def test_every_builder_states_its_question_and_status():
@@ -853,40 +1381,118 @@ def test_every_builder_states_its_question_and_status():
 
 # --- README.md ------------------------------------------------------------------------------------
 
-ROOT = pathlib.Path(__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-def test_readme_names_every_figure_and_no_test_or_picture_that_is_not_there():
-    for name in plots.FIGURES:
-        assert f"`{name}`" in README, f"figure {name} is not in the README"
-    for cited in set(re.findall(r"\btest_\w+", README)) - {"test_all", "test_mine"}:
-        assert cited in globals(), f"README cites {cited}, which does not exist"
-    for text, path in re.findall(r"!\[(.*?)\]\((.*?)\)", README):
-        name, _, suffix = pathlib.Path(path).name.partition(".")
-        assert text and name in plots.FIGURES and suffix in ("png", "gif"), path
+def claim_table():
+    """The numbers of the README's claim table: (figure, key, factor, printed low, printed high)."""
+    table = README[README.index("## Every claim"):README.index("## What differs")]
+    numbers = []
+    for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE):
+        figure, claim, status, _, ours = row.split(" | ")
+        assert status in ("exact", "reproduced", "not reproduced", "ours", "varies"), claim
+        found = re.findall(r"([-\d.]+)(?: to ([-\d.]+))?( %)? `(.*?)`", ours)
+        assert found, f"no number for: {claim}"
+        for low, high, percent, key in found:
+            numbers.append((figure.strip("`"), key, 100 if percent else 1, low, high or low))
+    return numbers
 
 
-def test_claim_readme_quotes_code_as_it_is():
+def tolerance(printed):
+    """What may differ on another machine: one unit of the last digit printed, or 5 %."""
+    digits = len(printed.partition(".")[2])
+    return max(10**-digits, 0.05 * abs(float(printed)))
+
+
+def test_readme_shows_each_figure_in_order_with_a_question_and_what_to_notice():
+    lesson = README[README.index("## The lesson"):README.index("## Every claim")]
+    shown = re.findall(r"^\*\*`(\w+)`\*\* \*Before you look\*: .*\?\n!\[.+\]\(figures/(\w+)\.\w+\)\n"
+                       r"\*Notice\*: .+$", lesson, re.MULTILINE)
+    assert [name for name, _ in shown] == [picture for _, picture in shown] == list(plots.FIGURES)
+    for path in re.findall(r"\]\((figures/.*?)\)", README):
+        assert (ROOT / path).exists(), f"README shows {path}, which is not there"
+
+
+def test_readme_quotes_code_and_names_tests_as_they_are():
     code = (ROOT / "toymodel.py").read_text() + (ROOT / "interference.py").read_text()
-    lessons = README[:README.index("## Exercises")]
-    for line in "".join(re.findall(r"```python\n(.*?)```", lessons, re.DOTALL)).splitlines():
-        assert line in code, f"README quotes a line that is not in the code: {line}"
+    lesson = README[:README.index("## Exercises")]
+    for line in "".join(re.findall(r"```python\n(.*?)```", lesson, re.DOTALL)).splitlines():
+        assert line.strip() in code, f"README quotes a line that is not in the code: {line}"
+    assert {figure for figure, *_ in claim_table()} == set(plots.FIGURES) - {"circuit"}
+    for figure, *_ in claim_table():
+        assert f"test_claim_{figure}" in globals(), f"no test of the claims of {figure}"
+
+
+SOLUTIONS = {  # exercise -> the right code, then likely wrong ones
+    2: ["def two_losses(s): return s**2 / 3, s / 3 - s**2 / 4",
+        "def two_losses(s): return 0.1, 0.2", "def two_losses(s): return s**2 / 6, s / 3 - s**2 / 4",
+        "def two_losses(s): return s**2 / 3, s / 3"],
+    4: ["""
+class QuietModel(QuietModel):
+    def gradients(self, g, x, h):
+        d, dU = UntiedModel.gradients(self, g, x, h), 2 * self.penalty * self.virtual_weights()
+        return {"W_down": d["W_down"] + self.W_up.T @ dU, "W_up": d["W_up"] + dU @ self.W_down.T}
+"""],
+    5: ["""
+def slow_ablation_effects(loss, U):
+    dL, whole = np.zeros_like(U), loss(U)
+    for i, j in np.ndindex(U.shape):
+        ablated = U.copy()
+        ablated[i, j] = 0
+        dL[i, j] = loss(ablated) - whole
+    return dL
+"""],
+}
+for number, old, new in ((4, "2 * self.penalty", "0.1"), (4, "2 * self.penalty", "self.penalty"),
+                         (4, "self.W_up.T @ dU", "0"), (4, "dU @", "dU.T @"),
+                         (5, "U.copy()", "U"), (5, "U.copy()", "U[:]"), (5, "dL[i, j]", "dL[j, i]"),
+                         (5, "ablated[i, j]", "ablated[i]")):
+    SOLUTIONS[number].append(SOLUTIONS[number][0].replace(old, new))
+
+
+@pytest.mark.parametrize("number", SOLUTIONS)
+def test_exercise_accepts_the_right_answer_and_no_likely_wrong_one(number):
+    exercises = README[README.index("## Exercises"):]
+    block, = (code for code in re.findall(r"```python\n(.*?)```", exercises, re.DOTALL)
+              if f"def test_exercise_{number}()" in code)
+
+    def attempt(answer):
+        names = {}
+        exec(block + answer, names)
+        names[f"test_exercise_{number}"]()
+
+    right, *wrong = SOLUTIONS[number]
+    attempt(right)
+    for answer in ("", *wrong):
+        with pytest.raises((AssertionError, NotImplementedError)):
+            attempt(answer)
 
 
 # --- claims: what must be seen in the figures, on real configurations -----------------------------
+#
+# pytest checks them at seed 0. Run as a script, this file checks them at seeds 0-4, and prints the
+# ranges of the claim table beside those of the README.
+
+SEEDS = range(5)
+claim = pytest.mark.parametrize("seed", (0,))
 
 
 @lru_cache(maxsize=None)
+def built(figure, seed):
+    return plots.FIGURES[figure](seed)
+
+
 def numbers(figure, seed):
-    return plots.FIGURES[figure](seed)[1]
+    return built(figure, seed)[1]
 
 
-two_seeds = pytest.mark.parametrize("seed", (0, 1))
-five_seeds = pytest.mark.parametrize("seed", range(5))
+@claim
+def test_claim_training(seed):
+    assert numbers("training", seed)["final diagonal"] > 1, "real weights make up for the bias"
 
 
-@two_seeds
+@claim
 def test_claim_pentagon(seed):
     shown = numbers("pentagon", seed)
     gaps = [shown[f"gaps at density {density}"] for density in ("1", "0.2", "0.05")]
@@ -896,203 +1502,249 @@ def test_claim_pentagon(seed):
     close(gaps[2], 72, atol=3, err_msg="a pentagon")
 
 
-@two_seeds
-def test_claim_virtual_weights(seed):
-    shown = numbers("virtual_weights", seed)
-    assert shown["diagonal mean"] == pytest.approx(0.93, abs=0.02)
-    assert shown["interference std"] == pytest.approx(0.19, abs=0.01)
-
-
-@two_seeds
+@claim
 def test_claim_decomposition(seed):
     shown = numbers("decomposition", seed)
-    assert shown["real"] == shown["real on diagonal"] == 100, "dL > 1e-4: all the diagonal, no more"
-    assert shown["U* off identity"] < 0.02 and shown["ideal loss ratio"] < 0.01
+    assert shown["real"] == shown["real on diagonal"] == 100, "dL > 1e-4: the diagonal, no more"
+    assert shown["U* off identity"] < 0.02, "U* is the identity if the bias is trained too"
+    assert shown["U* diagonal, bias fixed"] > 1.2, "with b fixed the weights make up for it"
+    assert shown["ideal loss ratio"] < 0.001, "U* solves the task"
 
 
-@two_seeds
+@claim
 def test_claim_weight_histogram(seed):
     shown = numbers("weight_histogram", seed)
-    assert abs(shown["interference mean"]) < 0.05, "a bulk at 0"
-    assert 0.88 < shown["real mean"] < 0.96 and shown["gap"] > 0.2, "a separate bump near 0.9"
+    assert 0.1 < shown["interference peak"] < 0.2 < -shown["smallest interference"], "skewed"
+    assert shown["gap"] > 0.3 and shown["share that harms"] > 0.8, "a bump apart from the bulk"
 
 
-@two_seeds
+@claim
 def test_claim_two_models(seed):
     shown = numbers("two_models", seed)
     for name in ("undertrained", "converged"):
-        assert abs(shown[f"{name} interference r"]) < 0.1 and shown[f"{name} smallest real"] > 0
-    assert shown["converged diagonal sd"] < 0.03
-    assert shown["converged edge"] == pytest.approx(0.32, abs=0.03)
+        assert abs(shown[f"r, {name}"]) < 0.1, "interference does not repeat"
+        assert shown[f"smallest real, {name}"] > 0.5, "real weights are all positive"
+    assert shown["spread of real, converged"] < 0.01 < shown["spread of real, undertrained"]
 
 
-@two_seeds
-def test_claim_block_two_models(seed):
-    shown = numbers("block_two_models", seed)
-    assert 0.45 < shown["real r"] < 0.75 and abs(shown["interference r"]) < 0.1
-
-
-@five_seeds
+@claim
 def test_claim_block_histogram(seed):
     shown = numbers("block_histogram", seed)
-    assert 0.15 < shown["interference std"] < 0.22 and -0.10 < shown["interference mean"] < -0.06
-    assert shown["overlap"] > 0.2, "real weights hide in the bulk"
+    assert shown["overlap"] > 0.3, "real weights hide in the bulk"
+    assert shown["loss over constant"] > 0.8 and shown["silent targets"] > 90, "stopped early"
 
 
-@five_seeds
+@claim
 def test_claim_learned_vs_ideal(seed):
     shown = numbers("learned_vs_ideal", seed)
-    assert shown["shrunk"] > 0.9 and shown["unlearned"] > 0.3
-    assert shown["largest interference"] > 0.5
+    assert shown["too small"] > 0.9 and shown["not learned"] > shown["negative"] > 0.3
+    assert shown["largest interference"] > 0.5, "interference as large as real weights"
 
 
-@five_seeds
+@claim
+def test_claim_block_two_models(seed):
+    shown = numbers("block_two_models", seed)
+    r = [shown[f"r, {name}"] for name in ("interference", "all of A", "real in run 1",
+                                          "real in both runs")]
+    assert r == sorted(r) and r[0] < 0.1, "the more is selected, the larger r"
+    assert shown["real again"] < 0.8, "much of what is real in one run is not in the other"
+
+
+@claim
 def test_claim_precision_recall(seed):
     shown = numbers("precision_recall", seed)
-    assert shown["ideal"] == 1 and shown["second order r"] > 0.9
-    assert shown["second_order"] > shown["era"] > shown["weight"] > shown["frequency"]
-    assert 0.004 < shown["base rate"] < shown["frequency"] and shown["base rate"] < 0.015
-    assert shown["second_order"] < 1 and shown["guarded_twera"] < 1
-    assert shown["twera"] < 0.5 * shown["guarded_twera"], "the guard repairs TWERA"
-    assert shown["rare in TWERA's top 100"] > 50, "which targets that rarely fire had spoilt"
+    order = [shown[name] for name in ("ceiling", "second_order", "era", "target_weighted", "weight")]
+    assert order == sorted(order, reverse=True), "the note's order"
+    assert max(shown["twera"], shown["frequency"]) < shown["weight"], "not as published"
+    live = [shown[f"{name}, live"] for name in ("weight", "era", "twera", "target_weighted")]
+    assert max(live) - min(live) < 0.07, "on live targets they are about equally good"
+    assert shown["silent in TWERA's top 100"] > 50, "what spoils published TWERA"
 
 
-def test_claim_precision_recall_order_on_average():
-    shown = [numbers("precision_recall", seed) for seed in range(5)]
-    means = [np.mean([s[name] for s in shown])
-             for name in ("second_order", "era", "guarded_twera", "weight", "frequency")]
-    assert means == sorted(means, reverse=True), "the note's order of the heuristics"
-    close(means, [0.86, 0.54, 0.51, 0.25, 0.10], atol=0.03, err_msg="the README's averages")
-    assert sum(s["era"] > s["guarded_twera"] for s in shown) == 3, "README: on three of the five"
+@claim
+def test_claim_stages(seed):
+    shown = numbers("stages", seed)
+    loss = shown["loss / best constant's"]
+    assert loss == sorted(loss, reverse=True) and loss[0] > 1, "it learns, at first the biases"
+    assert np.all(np.subtract(shown["second_order"], shown["era"]) > 0), "second order leads"
+    assert shown["twera"][-1] > 2 * shown["twera"][3], "TWERA recovers with training"
+    assert shown["era"][3] - shown["weight"][3] > 0.15, "ERA leads at 2000 steps"
+    assert shown["ERA against weight, live"] < 0.06, "but that is silent targets"
 
 
-@five_seeds
+@claim
 def test_claim_loss_gain(seed):
     shown = numbers("loss_gain", seed)
-    assert 0.75 < shown["all over oracle"] < 0.92
-    for name in ("second_order", "era", "guarded_twera", "weight"):
-        assert shown[f"{name} best"] > shown["all over oracle"], "a prefix beats the whole model"
+    for name in ("second_order", "era", "target_weighted", "weight"):
+        assert shown[f"{name} best"] > shown["all over oracle"] + 0.01, "a prefix beats all"
 
 
-def test_claim_weight_sharing():
-    shown = numbers("weight_sharing", 0)
-    derived = 1 / (1 + np.cos(np.radians([90, 112.5, 135, 157.5, 180]))**2)
-    close(shown["ratios"], derived, rtol=0.01)
-    assert shown["largest relative deviation"] == np.max(np.abs(shown["ratios"] / derived - 1))
-
-
-def test_claim_converged_geometry():
-    shown = numbers("converged_geometry", 0)
-    assert min(shown["pairs at cos 72"], shown["pairs at cos 144"], shown["antipodal pairs"]) >= 5
-    assert shown["dimensions used"] == pytest.approx(20, abs=0.5), "dimensionalities add up to m"
-    assert shown["densest bin"] > 0.8 * shown["largest"], "most weights are just below the largest"
-
-
-def test_claim_correlated_features():
-    shown = numbers("correlated_features", 0)
-    assert shown["within mean"] > 0.05 and shown["between mean"] < -0.06
-    assert shown["between sd"] > shown["within sd"] and shown["helps"] > 0 > shown["harms"]
-    assert shown["loss without set means"] > 1.3, "the means help against the rest"
-    assert shown["loss without interference"] < 1, "all together, interference harms"
-
-
-@two_seeds
-def test_claim_definitions(seed):
-    shown = numbers("definitions", seed)
-    assert shown["ideal loss"] < 0.01 * shown["whole loss"], "Definition 1 finds the circuit"
-    assert shown["mask loss"] < 0.85 * shown["whole loss"]
-    assert shown["predicted change"] < 0 and shown["true change"] < 0
-    assert shown["true change"] != pytest.approx(shown["predicted change"], rel=0.01)
-    same(shown["overlap"], shown["overlap"].T)
-    assert shown["overlap"][0, 1] > 0.85 * shown["overlap"][0, 0], "Definition 1: nearly all of A"
-    assert shown["overlap"][0, 2] < 0.6 * shown["overlap"][0, 0], "Definition 2: what was learned"
-
-
-@five_seeds
+@claim
 def test_claim_second_order(seed):
     shown = numbers("second_order", seed)
-    assert shown["r"] > 0.9 and shown["error share of flippers"] > 0.5
+    assert shown["r"] > 0.9, "while no gate flips it is exact"
+    assert abs(shown["error share of flippers"] - shown["effect share of flippers"]) < 0.15
 
 
-@two_seeds
+@claim
 def test_claim_pruned_loss(seed):
     shown = numbers("pruned_loss", seed)
-    assert shown["ratio at the peak"] > 2, "the true loss blows up while summed dL rises"
-    assert shown["worst ratio"] > shown["ratio at the peak"]
-    assert 60 <= shown["mask kept"] <= 120 and shown["mask in A"] >= 0.9 * shown["mask kept"]
-    assert shown["mask loss"] < 0.85 * shown["whole loss"]
-    for (name, refit), losses in shown["losses"].items():
-        assert refit or np.all(shown["losses"][name, True] <= losses + 1e-6), "refits cannot hurt"
+    assert shown["worst, weight"] > 4 > 2 > shown["worst, size"], "the blow-up is that of signs"
+    assert shown["mask refitted"] < shown["mask"] < 1, "the mask beats the whole model"
+    assert shown["mask refitted"] < shown["best refitted"] < 1, "and every ranking"
 
 
-@two_seeds
+@claim
+def test_claim_sampled_truth(seed):
+    shown = numbers("sampled_truth", seed)
+    assert shown["right order, by rank"] > 0.95 > 0.6 > shown["right order, uniformly"]
+    assert min(shown["covered, ERA"], shown["covered, weight"]) > 0.75, "a little short of 95 %"
+
+
+@claim
+def test_claim_compressed_sensing(seed):
+    shown = numbers("compressed_sensing", seed)
+    for case in ("linear, 16 dimensions", "linear, 32 dimensions", "linear, trained directions"):
+        assert shown[f"sparse code, {case}"] > shown[f"weight, {case}"] + 0.2, "linear: recovered"
+    for case in ("the same, with its negatives", "trained relu model"):
+        assert shown[f"sparse code, {case}"] < shown[f"weight, {case}"], "relu: worse than the weight"
+
+
+@claim
+def test_claim_weight_sharing(seed):
+    shown = numbers("weight_sharing", seed)
+    assert shown["largest relative deviation"] < 0.001, "1 / (1 + cos^2 t) from 90 degrees on"
+    assert shown["ratio at 60 degrees"] > 1.2, "below, the derivation does not hold"
+    assert 0.05 < min(shown["guess off by"]) < max(shown["guess off by"]) < 0.3
+
+
+@claim
+def test_claim_converged_geometry(seed):
+    shown = numbers("converged_geometry", seed)
+    assert shown["antipodal pairs"] >= 10, "antipodal pairs at every seed"
+    assert shown["densest bin over largest"] > 0.8, "most weights just under the edge"
+
+
+@claim
+def test_claim_correlated_features(seed):
+    shown = numbers("correlated_features", seed)
+    assert shown["within"] > 0.05 and shown["between"] < -0.05
+    trained, refitted = ({name: shown[f"{name}, {bias} bias"] for name in (
+        "no set means", "no random means", "diagonal + means", "diagonal only")}
+        for bias in ("trained", "refitted"))
+    assert trained["no set means"] > 1.25 > 1.1 > trained["no random means"] > 1, "means are useful"
+    assert trained["diagonal + means"] < trained["diagonal only"] - 0.1, "even by themselves"
+    assert refitted["diagonal + means"] > refitted["diagonal only"], "but not with a refitted bias"
+
+
+@claim
+def test_claim_definitions(seed):
+    shown = numbers("definitions", seed)
+    assert shown["Def. 1 finds of A"] > 0.85 and shown["ideal loss ratio"] < 0.02
+    assert shown["Def. 1 finds besides"] < 5, "Definition 1 finds the circuit, and only it"
+    assert shown["Def. 2 finds of A"] < 0.6, "Definition 2 finds what was learned"
+    assert shown["Def. 2, loss over whole"] < 1, "interference costs"
+
+
+@claim
 def test_claim_effectiveness(seed):
     shown = numbers("effectiveness", seed)
-    assert shown["helpful in the top 1 %"] > shown["helpful overall"]
-    assert shown["dL of the most effective"] > shown["its half interval"] > 0, "it must help"
+    assert shown["helpful in the top 0.25 %"] > 0.85, "the very strongest help"
+    assert shown["harmful in the top 1 %"] > 0.5 > shown["harmful overall"], "below, most harm"
 
 
-@two_seeds
+@claim
 def test_claim_attribution_graph(seed):
-    build = plots.attribution_graph
-    shown = build(1, sparser=(0.01,))[1] if seed else numbers("attribution_graph", 0)
-    assert shown["sparse graphs"] > 0.9 and shown["dense graphs"] < 0.75, "dense: no side-stepping"
-    assert all(graph >= weight for graph, weight in zip(shown["graphs"], shown["weights"]))
-    assert shown["fixed, sparse"] < shown["dense graphs"] + 0.15 < shown["sparse graphs"], \
-        "sparse inputs alone hardly help, training on them does"
+    shown = numbers("attribution_graph", seed)
+    for weight, attribution, everything in zip(shown["weight"], shown["attribution"], shown["all"]):
+        assert weight > attribution - 0.01, "in play, the plain weight is as good"
+        assert weight > everything, "it is the restriction that works"
+    assert shown["weight, dense"] - shown["all, dense"] > 0.15, "most where features are dense"
+    assert shown["nothing real, sparse"] > 0.5, "at density 0.01 most examples have nothing real in play"
 
 
-@two_seeds
+@claim
 def test_claim_adversarial(seed):
     shown = numbers("adversarial", seed)
-    assert shown["ratio"] >= 10 and shown["worst case"] > shown["filtered, same"]
-    assert shown["worst case"] > 1.5 * shown["worst of as many random"], "not only by choosing"
+    assert shown["off the law, at most"] < 0.001, "gain = 1 / sqrt(D), at every density"
+    assert shown["worst gain"] > 2 > 0.3 > shown["random gain, usual size"]
 
 
-@two_seeds
-def test_claim_equivariance(seed):
-    shown = numbers("equivariance", seed)
-    assert shown["distance to a circulant"] < 0.01 < shown["control"] < 0.5 * shown["random"]
-    assert shown["off-peak"] < 0.01
-
-
-@two_seeds
+@claim
 def test_claim_steering(seed):
     shown = numbers("steering", seed)
-    assert shown["r, open gates"] > 0.95 and shown["features seen"] > 50
-    assert shown["r, all"] < shown["r, open gates"]
+    assert shown["off the law, at most"] < 0.05, "before the relu 1 / D - 1, at every density"
+    assert shown["after, sparsest"] < 0.1 < 0.5 < shown["largest after"], "least hidden in between"
+    assert shown["after"].index(max(shown["after"])) not in (0, len(shown["after"]) - 1)
 
 
-def test_claim_training():
-    film, shown = plots.training(0, frames=4)
-    content = plots.encode(film, "gif")
-    assert content == plots.encode(plots.training(0, frames=4)[0], "gif"), "twice the same bytes"
-    assert len(film) == shown["frames"] == 4 and 36 / 4 * len(content) < 3e6, "under 3 MB in full"
+@claim
+def test_claim_equivariance(seed):
+    shown = numbers("equivariance", seed)
+    assert shown["distance to a circulant"] < 0.3 * shown["one degree of jitter"]
 
 
-def test_claim_readme_numbers_are_what_the_code_computes():
-    rows = re.findall(r"^\|.*\| ([-\d.]+)( %)? \| `(\w+)\[\"(.*?)\"\]` \| `test_\w+` \|$", README,
-                      re.MULTILINE)
-    assert len(rows) > 30, "the claim table has lost its shape"
-    for written, percent, figure, key in rows:
-        value = numbers(figure, 0)[key] * (100 if percent else 1)
-        expected = pytest.approx(float(written), rel=0.1, abs=0.1 if percent else 0.03)
-        assert value == expected, f"{figure}[{key!r}] is {value}, README: {written}"
+CLAIMS = {name: test for name, test in globals().items() if name.startswith("test_claim_")}
 
 
-def test_claim_exercise_answers():
-    model = plots.block_model(0)
+@claim
+@pytest.mark.parametrize("figure", plots.FIGURES)
+def test_each_claim_stands_on_a_slide_in_words_that_are_computed(figure, seed):
+    slide, shown = built(figure, seed)
+    width, height = slide.get_size_inches() * slide.dpi
+    assert width <= 1280 and height <= 720, f"{figure} is {width} x {height}"
+    caption = slide.get_supxlabel()
+    assert len(caption.split()) <= 30 and len(re.findall(r"[.?!](?=\s|$)", caption)) <= 2, caption
+    source = inspect.getsource(plots.FIGURES[figure].__wrapped__)
+    words = "".join(re.findall(r'caption\(slide, f?"""(.*?)"""', source, re.DOTALL))
+    typed = NUMBER.findall(re.sub(r"{.*?}", "", words))
+    values = np.concatenate([np.ravel(value) for value in shown.values()])
+    for text in NUMBER.findall(caption):
+        digits = len(text.partition(".")[2])
+        computed = {f"{factor * value:.{digits}f}" for value in values for factor in (1, 100)}
+        assert text in typed or text.lstrip("+") in computed, f"where does {text} come from? {caption}"
 
-    def precision(scores):
-        return itf.average_precision(*itf.precision_recall(scores, model.is_real))
 
-    real = {t: model.dL > t for t in (1e-5, 1e-4, 1e-3, 1e-2)}
-    counts = [(r.sum(), (r & (model.task.A > 0)).sum()) for r in real.values()]
-    close(counts, [(1280, 80), (81, 72), (60, 60), (40, 40)], rtol=0.1, err_msg="exercise 5")
-    guarded = itf.target_weighted_attribution(model.U, model.b, model.x, min_rate=1)
-    assert 0.58 < precision(guarded) < 0.68, "exercise 6"
-    assert precision(abs(model.U)) == pytest.approx(0.04, abs=0.005), "exercise 7"
-    pruned = numbers("pruned_loss", 0)
-    ratios = [pruned["losses"]["weight", refit][6] / pruned["whole loss"] for refit in (0, 1)]
-    close(ratios, [3.7, 0.87], rtol=0.1, err_msg="exercise 9, as trained and refitted")
-    assert all(69 < gap < 75 for gap in numbers("pentagon", 7)["gaps at density 0.05"])
+@claim
+def test_readme_claims_are_ranges_that_contain_what_the_code_computes(seed):
+    for figure, key, factor, low, high in claim_table():
+        value = factor * numbers(figure, seed)[key]
+        inside = float(low) - tolerance(low) <= value <= float(high) + tolerance(high)
+        assert inside, f"{figure}[{key!r}] is {value:.4g}, README: {low} to {high}"
+
+
+# --- python test_all.py: the slow check of the claim table ----------------------------------------
+
+
+def measure(seed):
+    """All numbers of the claim table at one seed, and the claims that fail there."""
+    table, failed = {}, []
+    for name, test in CLAIMS.items():
+        began = time.perf_counter()
+        try:
+            test(seed)
+        except AssertionError as error:
+            failed.append(f"{name} at seed {seed}: {error}")
+        print(f"  seed {seed}: {name} {time.perf_counter() - began:.1f} s", flush=True)
+    for figure, key, factor, *_ in claim_table():
+        table[figure, key] = factor * numbers(figure, seed)[key]
+    return table, failed
+
+
+def main():
+    """Recompute the claim table at SEEDS, and compare its ranges with those the README prints."""
+    with multiprocessing.Pool(2, maxtasksperchild=1) as pool:      # a process for each: memory
+        tables, failures = zip(*pool.imap_unordered(measure, SEEDS))
+    wrong = sum(failures, [])
+    for figure, key, _, low, high in claim_table():
+        values = [table[figure, key] for table in tables]
+        print(f"{figure}[{key!r}]: {min(values):.4g} to {max(values):.4g}, README: {low} to {high}")
+        for printed, value in ((low, min(values)), (high, max(values))):
+            if abs(value - float(printed)) > tolerance(printed):
+                wrong.append(f"{figure}[{key!r}] is {value:.4g}, README: {printed}")
+    print("\n".join(wrong) or f"All claims hold at seeds {min(SEEDS)}-{max(SEEDS)}.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

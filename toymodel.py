@@ -146,6 +146,7 @@ class Task:
         self.A = check_square("A", A)
         self.n_features = n = len(self.A)
         self.v = check_array("v", v, (n,))
+        check(callable(sample), "sample", "a function", sample, TypeError)
         self.sample = sample
         check_array("sample(rng, 1)", sample(np.random.default_rng(0), 1), (1, n))
         self.importance = importance
@@ -284,7 +285,7 @@ class BottleneckModel(Model):
         """
         check_kind("rng", rng, np.random.Generator)
         n, m = check_whole("n_features", n_features), check_whole("n_residual", n_residual)
-        check(dtype in (np.float32, np.float64), "dtype", "float32 or float64", dtype)
+        check(np.dtype(dtype) in (np.float32, np.float64), "dtype", "float32 or float64", dtype)
         scale = cls.default_scale(n, m) if scale is None else scale
         check_number("scale", scale, "(0, inf)")
         shapes = {"W_down": (m, n), "W_up": (n, m), "W": (m, n)}
@@ -487,7 +488,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     """
     check_kind("model", model, Model)
     check_kind("task", task, Task)
-    check(schedule in SCHEDULES, "schedule", f"one of {sorted(SCHEDULES)}", schedule)
+    check(schedule in list(SCHEDULES), "schedule", f"one of {sorted(SCHEDULES)}", schedule)
     check_whole("steps", steps)
     snapshots = check_wholes("snapshots", snapshots, 0, steps)
     rng = generator(seed).spawn(1)[0]
@@ -573,7 +574,8 @@ def check_number(argument, value, interval):
 
 def check_whole(argument, value, low=1, high=None):
     """`value` as an int if it is a whole number from `low` on, up to `high` if there is one."""
-    check(isinstance(value, numbers.Integral), argument, "a whole number", value, TypeError)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    check(whole, argument, "a whole number", value, TypeError)
     check(low <= value and (high is None or value <= high), argument,
           f"at least {low}" if high is None else f"in {low}..{high}", value)
     return int(value)
@@ -614,7 +616,8 @@ def check_square(argument, value):
 def check_booleans(argument, value, shape):
     """`value` as a non-empty array of booleans; None in `shape` stands for any length."""
     array = np.asarray(value)
-    check(array.dtype == bool, argument, "an array of booleans", array.dtype, TypeError)
+    check(array.dtype == bool and not np.ma.isMaskedArray(value), argument, "an array of booleans",
+          f"{type(value).__name__} of {array.dtype}", TypeError)
     return check_array(argument, array, shape, bool)
 
 
