@@ -290,7 +290,7 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
         angles = np.sort(np.degrees(np.arctan2(stored[1], stored[0])))
         gaps[f"gaps at density {density:g}"] = last = np.diff(angles, append=angles[0] + 360)
         arrows(plane, W, f"density {density:g}")
-        image = heatmap(grid, W.T @ W, "", digits=1)
+        image = heatmap(grid, W.T @ W, "", 1.4, digits=1)
     slide.colorbar(image, ax=axes[1], shrink=0.9, label="virtual weight U")
     caption(slide, f"""Off the diagonal of U stands interference. Pentagon: {last.min():.0f} to
         {last.max():.0f} degrees between neighbours; {failed} of {starts} starts ended in worse
@@ -476,7 +476,7 @@ def precision_recall(seed):
     area = {}
     for ax, title, suffix, targets in ((axes[0], "all targets", "", slice(None)),
                                        (axes[1], "live targets only", ", live", model.live)):
-        for name in model.scores:
+        for name in sorted(model.scores, key=list(RANKINGS).index):
             precision, recall = itf.precision_recall(model.scores[name][targets],
                                                      model.is_real[targets])
             area[name + suffix] = both = itf.average_precision(precision, recall)
@@ -791,9 +791,9 @@ def correlated_features(seed, set_size=100, examples=8192):
                         for weights in kept.values()]) for refit in (False, True))
     whole = trained[0]
     losses = {"trained bias": trained / whole, "refitted bias": refitted / whole}
-    slide, axes = new_figure(3, width_ratios=(3, 4, 7), height=6)
+    slide, axes = new_figure(3, width_ratios=(3, 3, 8), height=6)
     slide.colorbar(heatmap(axes[0], U, "virtual weights U"), ax=axes[0], location="bottom")
-    groups = [("between sets", ORANGE, "\\\\", between), ("within a set", SKY, "//", within)]
+    groups = [("between", ORANGE, "\\\\", between), ("within", SKY, "//", within)]
     histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
     bars(axes[2], list(kept), losses, "loss over the whole model's")
     caption(slide, f"""Set means: {within.mean():+.2f} within, {between.mean():+.2f} between.
@@ -900,7 +900,7 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
     heatmap(axes[0], model.U, f"weights at density {density:g}", limit=0.5)
     heatmap(axes[1], edges[in_play], "one example's graph", 0.5,
             labels=("active sources", "firing targets"))
-    for ax, real, size in ((axes[0], model.is_real, 4), (axes[1], model.is_real[in_play], 8)):
+    for ax, real, size in ((axes[0], model.is_real, 6), (axes[1], model.is_real[in_play], 8)):
         ax.plot(*np.nonzero(real)[::-1], "^", ms=size, color=GREEN, mec="w", mew=0.5)
     axes[1].set(aspect="auto", xticks=(), yticks=())
     for name, label, mark, color in (("weight", "in play, by weight", "o-", ORANGE),
@@ -950,7 +950,7 @@ def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
 
 @figure
 def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """What else moves when one feature is steered? All that share its dimensions, less the relu.
+    """What else moves when a feature is steered? Those sharing its dimensions; a relu hides most.
 
     Derived in `steering_side_effects`. Status: exact before the relu, and measured; ours after it.
     Source of the recipe: Persona Vectors (arXiv 2507.21509).
