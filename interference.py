@@ -20,7 +20,7 @@ of Interference Weights (Olah, Turner, Conerly 2025); definitions from elsewhere
 from toymodel import (LiftedModel, MaskedModel, Task, TiedModel, UntiedModel, block_task, check,
                       check_array, check_booleans, check_kind, check_number, check_square,
                       check_whole, check_wholes, correlated_task, generator, identity_task, relu,
-                      squared_error, train)  # first: it pins BLAS threads before NumPy loads
+                      squared_error, squares, train)  # first: it pins BLAS threads before NumPy loads
 
 import sys
 from functools import cached_property, lru_cache
@@ -73,11 +73,6 @@ def ablation_effects(U, b, x, y, importance=None):
         answers = y.take(rows, axis=0)                           # (R, n)
         dL[:, j] += squares(after - answers) - squares(before - answers)
     return importance[:, None] * dL / len(x)
-
-
-def squares(e):
-    """sum_b e_bi^2 (n,) of e (B, n), in one pass over memory."""
-    return np.einsum("bi,bi->i", e, e)
 
 
 def ablation_standard_errors(U, b, x, y, importance=None):

@@ -1008,6 +1008,7 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
     ("steps", NO_SIZE, "tm.train(TIED, TASK, bad)", "itf.sparse_code(I, I, 1, bad)",
      "itf.shared_middle(I, [0], bad)"),
     ("size", [10, *NO_SIZE], "itf.inclusion_probabilities([I], bad)"),
+    ("scores", [[], I, [I, X]], "itf.inclusion_probabilities(bad, 1)"),
     ("k", NO_SIZE, "itf.estimated_precision([True], [1], [1], bad)"),
     ("feature", [-1, 3, 1.0, None], "itf.steering_side_effects(TIED, I, bad)"),
     ("snapshots", NO_FEATURES, "tm.train(TIED, TASK, 2, snapshots=bad)"),
@@ -1067,8 +1068,9 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
      "itf.attribution_graph(I, ZERO, bad)", "itf.steering_side_effects(TIED, bad, 0)"),
     ("x", [X[:1]], "itf.ablation_standard_errors(I, ZERO, bad, bad)"),
     ("x", [-X], "itf.graph_precision(I, ZERO, I > 0, bad)"),  # no edge in play
-    ("y", [X[:1], X.T, *not_numbers(X)], "TIED.loss(X, bad)", "TIED.loss_and_gradients(X, bad)",
-     "itf.ablation_effects(I, ZERO, X, bad)", "itf.ablation_standard_errors(I, ZERO, X, bad)",
+    ("y", [X[:1], X.T, None, *not_numbers(X)], "TIED.loss(X, bad)",
+     "TIED.loss_and_gradients(X, bad)",
+     "itf.ablation_effects(I, ZERO, X, bad)",
      "itf.second_order_effects(I, ZERO, X, bad)", "itf.best_bias(X, bad)"),
     ("importance", [[1, -1, 1], [1, 1], [1, np.nan, 1], 1.0], "tm.identity_task(3, 0.5, bad)",
      "TIED.loss(X, X, bad)", "TIED.loss_and_gradients(X, X, bad)",
@@ -1078,7 +1080,7 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
      "itf.pruned_loss(I, ZERO, X, X, I, [1], importance=bad)"),
     ("the gradient of p", [I, ZERO[:1]], "tm.Adam({'p': ZERO}).step({'p': bad})"),
     ("drive", not_numbers(X), "itf.best_bias(bad, X)"),
-    ("directions", not_like(I), "itf.push_gain(I, ZERO, X, bad)"),
+    ("directions", [0 * I, *not_like(I)], "itf.push_gain(I, ZERO, X, bad)"),
     ("G", not_like(I), "itf.nearest_circulant(bad)"),
     ("h", not_numbers(X), "itf.steering_vector(bad, [True, False])"),
     # scores, labels and curves
@@ -1290,12 +1292,12 @@ def test_seed_format_and_folder_reach_the_file(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ("png", "svg", "pdf"))
-def test_a_figure_is_the_same_bytes_alone_and_with_others(capsys, tmp_path, suffix):
-    for folder, names in (("alone", ["circuit"]), ("others", ["circuit"] * 2)):
-        code, out, _ = run(capsys, *names, "--out", tmp_path / folder, "--format", suffix)
-    assert code == 0 and re.search(rf"\[ 1/2\] circuit +\d+\.\d s  .* -> .*circuit.{suffix}\n", out)
-    alone, others = (tmp_path / folder / f"circuit.{suffix}" for folder in ("alone", "others"))
-    assert alone.read_bytes() == others.read_bytes(), "a date or a random id is in the file"
+def test_a_figure_is_the_same_bytes_whenever_it_is_made(capsys, tmp_path, suffix):
+    for folder in ("once", "again"):
+        code, out, _ = run(capsys, "circuit", "--out", tmp_path / folder, "--format", suffix)
+    assert code == 0 and re.search(rf"\[ 1/1\] circuit +\d+\.\d s  .* -> .*circuit.{suffix}\n", out)
+    once, again = (tmp_path / folder / f"circuit.{suffix}" for folder in ("once", "again"))
+    assert once.read_bytes() == again.read_bytes(), "a date or a random id is in the file"
 
 
 def test_a_failing_figure_does_not_stop_the_others(capsys, monkeypatch, tmp_path):
@@ -1333,21 +1335,6 @@ def test_the_film_is_an_animated_gif_of_all_its_steps(monkeypatch, tmp_path):
     assert path.name == "training.gif" and content[:6] == b"GIF89a", "a film is a GIF"
     assert content.count(b"\x21\xf9\x04") == 3, "one picture for each step"
     assert plots.training(0, 3)[0].get_suptitle() == "training step 3"
-
-
-def test_the_counter_writes_to_terminals_only(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    for stream, expected in ((Terminal(), "step 100 of 250"), (io.StringIO(), "")):
-        monkeypatch.setattr(sys, "stderr", stream)
-        itf.counter(99, 250)
-        assert stream.getvalue() == ""
-        itf.counter(100, 250)
-        assert expected in stream.getvalue() and bool(expected) == bool(stream.getvalue())
-    monkeypatch.setattr(sys, "stderr", None)
-    itf.counter(100, 250)
 
 
 def command(*arguments, **options):
@@ -1556,8 +1543,8 @@ def test_claim_precision_recall(seed):
     order = [shown[name] for name in ("ceiling", "second_order", "era", "target_weighted", "weight")]
     assert order == sorted(order, reverse=True), "the note's order"
     assert max(shown["twera"], shown["frequency"]) < shown["weight"], "not as published"
-    live = [shown[f"{name}, live"] for name in ("weight", "era", "twera", "target_weighted")]
-    assert max(live) - min(live) < 0.07, "on live targets they are about equally good"
+    live = [shown[f"{name}, live"] for name in ("weight", "era", "twera")]
+    assert max(live) - min(live) < 0.06, "on live targets they are about equally good"
     assert shown["silent in TWERA's top 100"] > 50, "what spoils published TWERA"
 
 
