@@ -20,7 +20,7 @@ of Interference Weights (Olah, Turner, Conerly 2025); definitions from elsewhere
 from toymodel import (LiftedModel, MaskedModel, Task, TiedModel, UntiedModel, block_task, check,
                       check_array, check_booleans, check_kind, check_number, check_square,
                       check_whole, check_wholes, correlated_task, generator, identity_task, relu,
-                      squared_error, squares, train)  # first: it pins BLAS threads before NumPy loads
+                      squared_error, squares, train)  # first, as it pins BLAS threads
 
 import sys
 from functools import cached_property, lru_cache
@@ -286,7 +286,7 @@ def all_scores(U, b, x, y):
 def silent_targets(U, b, x):
     """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans.
 
-    (A task can have such targets of its own: the block task makes a quarter of its targets so.)
+    (A task can have such targets of its own: the block task makes about a quarter so.)
     """
     U, b, x = checked(U, b, x)
     mean = relu(preactivations(U, b, x)).mean(axis=0)            # (n,)
@@ -726,7 +726,7 @@ def steering_side_effects(model, x, feature):
 
 
 def checked(U, b, x, *answers):
-    """U (n, n), b (n,), x (B, n), and if given y (B, n) and importance (n,): fitting, in U's dtype."""
+    """U (n, n), b (n,), x (B, n), if given also y (B, n) and importance (n,): all in U's dtype."""
     U = check_square("U", U)
     n, dtype = len(U), U.dtype
     b = check_array("b", b, (n,), dtype)

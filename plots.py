@@ -912,9 +912,9 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
                 yticks=np.linspace(0, 1, 6), title="strongest edges that are real")
     log_ticks(axes[2].xaxis, densities)
     axes[2].legend(loc="upper right", ncols=2, fontsize=12)
-    caption(slide, f"""Among edges in play the plain weight does as well as attribution: the
-        restriction does the work. Where features are sparsest, {curves["none"][0]:.0%} of examples
-        have none that is real.""")
+    caption(slide, f"""In play, the plain weight does at least as well as attribution: the
+        restriction does the work. Where features are sparsest, {curves["none"][0]:.0%} of examples have no real
+        edge.""")
     ends = {f"{name}, {end}": curves[name][k] for name in ("weight", "attribution", "all", "chance")
             for k, end in ((-1, "dense"), (0, "sparse"))}
     return slide, {**ends, "nothing real, sparse": curves["none"][0], **curves}

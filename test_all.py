@@ -1177,7 +1177,7 @@ def test_the_circuit_draws_one_virtual_weight_for_every_pair():
 
 @pytest.fixture
 def small_block(monkeypatch):
-    """Untrained block models of 32 features stand in for trained ones; returns the seeds asked for."""
+    """Small untrained block models instead of trained ones; returns the seeds asked for."""
     asked = []
 
     def block_model(seed, run=0, density=0.3):
@@ -1195,7 +1195,8 @@ def test_a_builder_passes_its_seed_on_and_returns_a_figure_and_plain_numbers(sma
                  "loss_gain", "second_order", "effectiveness"):
         small_block.clear()
         slide, numbers = plots.FIGURES[name](3)
-        assert isinstance(slide, plots.Figure) and set(small_block) == {3}, f"{name} ignores its seed"
+        assert set(small_block) == {3}, f"{name} ignores its seed"
+        assert isinstance(slide, plots.Figure)
         assert all(type(value) in (int, float, list) for value in numbers.values()), name
 
 
@@ -1394,8 +1395,9 @@ def tolerance(printed):
 
 def test_readme_shows_each_figure_in_order_with_a_question_and_what_to_notice():
     lesson = README[README.index("## The lesson"):README.index("## Every claim")]
-    shown = re.findall(r"^\*\*`(\w+)`\*\* \*Before you look\*: .*\?\n!\[.+\]\(figures/(\w+)\.\w+\)\n"
-                       r"\*Notice\*: .+$", lesson, re.MULTILINE)
+    block = (r"^\*\*`(\w+)`\*\* \*Before you look\*: .*\?\n"
+             r"!\[.+\]\(figures/(\w+)\.\w+\)\n\*Notice\*: .+$")
+    shown = re.findall(block, lesson, re.MULTILINE)
     assert [name for name, _ in shown] == [picture for _, picture in shown] == list(plots.FIGURES)
     for path in re.findall(r"\]\((figures/.*?)\)", README):
         assert (ROOT / path).exists(), f"README shows {path}, which is not there"
@@ -1413,7 +1415,8 @@ def test_readme_quotes_code_and_names_tests_as_they_are():
 
 SOLUTIONS = {  # exercise -> the right code, then likely wrong ones
     2: ["def two_losses(s): return s**2 / 3, s / 3 - s**2 / 4",
-        "def two_losses(s): return 0.1, 0.2", "def two_losses(s): return s**2 / 6, s / 3 - s**2 / 4",
+        "def two_losses(s): return 0.1, 0.2",
+        "def two_losses(s): return s**2 / 6, s / 3 - s**2 / 4",
         "def two_losses(s): return s**2 / 3, s / 3"],
     4: ["""
 class QuietModel(QuietModel):
@@ -1540,7 +1543,8 @@ def test_claim_block_two_models(seed):
 @claim
 def test_claim_precision_recall(seed):
     shown = numbers("precision_recall", seed)
-    order = [shown[name] for name in ("ceiling", "second_order", "era", "target_weighted", "weight")]
+    names = "ceiling", "second_order", "era", "target_weighted", "weight"
+    order = [shown[name] for name in names]
     assert order == sorted(order, reverse=True), "the note's order"
     assert max(shown["twera"], shown["frequency"]) < shown["weight"], "not as published"
     live = [shown[f"{name}, live"] for name in ("weight", "era", "twera")]
@@ -1594,7 +1598,7 @@ def test_claim_compressed_sensing(seed):
     for case in ("linear, 16 dimensions", "linear, 32 dimensions", "linear, trained directions"):
         assert shown[f"sparse code, {case}"] > shown[f"weight, {case}"] + 0.2, "linear: recovered"
     for case in ("the same, with its negatives", "trained relu model"):
-        assert shown[f"sparse code, {case}"] < shown[f"weight, {case}"], "relu: worse than the weight"
+        assert shown[f"sparse code, {case}"] < shown[f"weight, {case}"], "relu: it is worse"
 
 
 @claim
@@ -1647,7 +1651,7 @@ def test_claim_attribution_graph(seed):
         assert weight > attribution - 0.01, "in play, the plain weight is as good"
         assert weight > everything, "it is the restriction that works"
     assert shown["weight, dense"] - shown["all, dense"] > 0.15, "most where features are dense"
-    assert shown["nothing real, sparse"] > 0.5, "at density 0.01 most examples have nothing real in play"
+    assert shown["nothing real, sparse"] > 0.5, "at density 0.01 most examples show nothing"
 
 
 @claim
@@ -1689,7 +1693,7 @@ def test_each_claim_stands_on_a_slide_in_words_that_are_computed(figure, seed):
     for text in NUMBER.findall(caption):
         digits = len(text.partition(".")[2])
         computed = {f"{factor * value:.{digits}f}" for value in values for factor in (1, 100)}
-        assert text in typed or text.lstrip("+") in computed, f"where does {text} come from? {caption}"
+        assert text in typed or text.lstrip("+") in computed, f"{text} is not computed: {caption}"
 
 
 @claim
