@@ -756,18 +756,13 @@ class Trained:
             frozen(array)
         self.U, self.b = frozen(model.virtual_weights()), model.b
 
-    def sample(self, k):
-        """The k-th sample x, y of the task: 1 for labels, 2 for scores."""
-        x, y = self.task.batch(np.random.default_rng((self.seed, k)), self.examples)
-        return frozen(x), frozen(y)
-
     @cached_property
     def labelled(self):
-        return self.sample(1)
+        return sampled(self.task, (self.seed, 1), self.examples)
 
     @cached_property
     def other(self):
-        return self.sample(2)
+        return sampled(self.task, (self.seed, 2), self.examples)
 
     @property
     def x(self):
@@ -819,6 +814,13 @@ def frozen(array):
     """The same array, from now on read-only."""
     array.flags.writeable = False
     return array
+
+
+@lru_cache(maxsize=2)
+def sampled(task, seed, examples):
+    """x, y of a task, read-only: one copy for the models of `block_stages`, as memory is short."""
+    x, y = task.batch(np.random.default_rng(seed), examples)
+    return frozen(x), frozen(y)
 
 
 def counter(done, steps):
