@@ -410,6 +410,11 @@ def average_precision(precision, recall):
     return float(np.sum(precision * gained))
 
 
+def correlation(a, b):
+    """Pearson's r of all entries of two arrays, a float."""
+    return float(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1])
+
+
 def loss_gain(scores, dL):
     """Cumulative sum of dL over each kept prefix of the ranking, one point per prefix.
 
@@ -575,6 +580,14 @@ def sorted_by_angle(W):
     W = check_array("W", W, (2, None))
     W = W[:, np.argsort(np.arctan2(W[1], W[0]))]
     return W.T @ W
+
+
+def gaps_between(W):
+    """Degrees from each feature in the plane, W (2, n), to the next, leaving out any below 1/2."""
+    W = check_array("W", W, (2, None))
+    W = W[:, np.linalg.norm(W, axis=0) > 0.5]
+    angles = np.sort(np.degrees(np.arctan2(W[1], W[0])))
+    return np.diff(angles, append=angles[0] + 360)
 
 
 def shared_middle(directions, active, steps=400, learning_rate=0.2):

@@ -2,10 +2,9 @@
 
 `python plots.py` makes all of them, `--list` says what there is, `--help` the rest. A builder takes
 a seed and returns (figure, numbers): a matplotlib Figure and a dict of the numbers in it, the
-headline first. Its docstring gives question and answer, status (exact, reproduced from a source,
-not reproduced, or ours) and source; "the note" is A Toy Model of Interference Weights. The models
-and what is measured on them are in `interference.py`; the block model is its `block_model`. In a
-notebook, `plots.pentagon(0)[0]` shows the picture.
+headline first. Its docstring gives question and answer, its decorator status and source ("the note"
+is A Toy Model of Interference Weights). The models and what is measured on them are in
+`interference.py`. In a notebook, `plots.pentagon(0)[0]` shows the picture.
 
 One meaning, one mark: real weights are green triangles, interference weights orange dots; blue is
 positive or helpful, vermilion negative or harmful. The palette is that of Okabe and Ito.
@@ -52,6 +51,7 @@ GREEN, ORANGE, GREY = "#009E73", "#E69F00", "#999999"
 REAL, INTERFERENCE = {"color": GREEN, "marker": "^"}, {"color": ORANGE, "marker": "."}
 HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v"}
 NEITHER = {"color": "0.7", "marker": "."}
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "handlelength": 3}     # a legend
 DIVERGING = LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
@@ -96,16 +96,19 @@ class Slide(Figure):
         return buffer.getvalue()
 
 
-def figure(builder):
-    """Make `builder` a figure of the lesson: in our style, its numbers plain Python, in FIGURES."""
-    @functools.wraps(builder)
-    def build(seed=0, *settings):
-        with style():
-            slide, numbers = builder(check_whole("seed", seed, 0), *settings)
-        return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
+def figure(status, source):
+    """Make a builder a figure of the lesson: in our style, its numbers plain, in FIGURES."""
+    def decorate(builder):
+        @functools.wraps(builder)
+        def build(seed=0, *settings):
+            with style():
+                slide, numbers = builder(check_whole("seed", seed, 0), *settings)
+            return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
 
-    FIGURES[builder.__name__] = build
-    return build
+        build.__doc__ = f"{builder.__doc__ or ''}\n\nStatus: {status}. Source: {source}."
+        FIGURES[builder.__name__] = build
+        return build
+    return decorate
 
 
 def new_figure(columns=1, rows=1, height=6.2, **options):
@@ -172,8 +175,6 @@ def two_runs(ax, first, second, is_real, size, title, limits, **labels):
     points(ax, first, second, (("interference", ~is_real, INTERFERENCE, size),
                                ("real", is_real, REAL, 3 * size)),
            title=title, aspect="equal", xlim=limits, ylim=limits, **labels)
-    ax.axhline(0, color="0.8", lw=1, zorder=0)
-    ax.axvline(0, color="0.8", lw=1, zorder=0)
 
 
 def curve(ax, name, horizontal, vertical, label="{}", **options):
@@ -194,34 +195,20 @@ def bars(ax, names, pairs, title):
     ax.legend(loc="upper right", ncols=2)
 
 
-def beside(ax, **options):
-    """The legend of `ax`, to the right of it."""
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3, **options)
-
-
 def log_ticks(axis, values):
     """Name these values, and only these, on a logarithmic axis."""
     axis.set_ticks(values, [f"{value:g}" for value in values])
     axis.set_ticks([], minor=True)
 
 
-def correlation(a, b):
-    """Pearson's r of all entries of two arrays."""
-    return float(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1])
-
-
-# --- Superposition, and weights in superposition --------------------------------------------------
+# --- The figures, in the order of the lesson ------------------------------------------------------
 
 FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 24).astype(int)).tolist())
 
 
-@figure
+@figure("reproduced", "Toy Models of Superposition; the note")
 def training(seed, step=FILM_STEPS[-1]):
-    """How do a pentagon and two kinds of weight come about? By parting: watch the film.
-
-    One moment of training; the command line makes a film of all FILM_STEPS, an animated GIF
-    whatever --format says. Status: reproduced. Source: Toy Models of Superposition, and the note.
-    """
+    """How do a pentagon and two kinds of weight come about? By parting: watch the film."""
     small, large = (run[step]["W"] for run in itf.film(seed, FILM_STEPS))
     U = large.T @ large
     real = np.eye(len(U), dtype=bool)
@@ -236,20 +223,16 @@ def training(seed, step=FILM_STEPS[-1]):
     return slide, {"final diagonal": U[real].mean()}
 
 
-@figure
+@figure("a definition, drawn without data", "the note, introduction")
 def circuit(seed, source=1, target=3):
-    """What is a virtual weight? All paths from a source to a target, taken together as one arrow.
-
-    A drawing, without data. Status: exact (a definition). Source: the note, introduction.
-    """
+    """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
     slide, axes = new_figure(2, height=6.4, subplot_kw={"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)})
     small, lifted = axes
     small.set_title("the small model: all paths through the middle")
     lifted.set_title("lifted: one arrow for each pair")
-    for ax, text in ((small, r"$z = W_{up}\ W_{down}\ x + b$"),
-                     (lifted, r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$")):
-        ax.text(1, -0.22, text, ha="center", fontsize=20)
+    formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
+    lifted.text(1, -0.22, formula, ha="center", fontsize=20)
     for ax, height, (end, name) in itertools.product(axes, heights, ((0, "x"), (2, "z"))):
         ax.text(end, height, f"${name}_{4 * (1 - height):.0f}$", ha="center", va="center", zorder=3,
                 fontsize=20, bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
@@ -273,12 +256,9 @@ def circuit(seed, source=1, target=3):
     return slide, {"virtual weights": len(heights)**2}
 
 
-@figure
+@figure("reproduced", "Toy Models of Superposition (Elhage et al. 2022), introduction")
 def pentagon(seed, densities=(1, 0.2, 0.05)):
-    """How do 5 features share 2 dimensions? The sparser they are, the more of them move in.
-
-    Status: reproduced. Source: Toy Models of Superposition (Elhage et al. 2022), introduction.
-    """
+    """How do 5 features share 2 dimensions? The sparser they are, the more of them move in."""
     slide, axes = new_figure(3, 2, height=7.2)
     gaps, failed, starts = {}, 0, 0
     for density, plane, grid in zip(densities, *axes):
@@ -286,27 +266,19 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
         failed += itf.failed_starts(trained)
         starts += len(trained)
         W = trained[0][1].model.W
-        stored = W[:, np.linalg.norm(W, axis=0) > 0.5]
-        angles = np.sort(np.degrees(np.arctan2(stored[1], stored[0])))
-        gaps[f"gaps at density {density:g}"] = last = np.diff(angles, append=angles[0] + 360)
+        gaps[f"gaps at density {density:g}"] = last = itf.gaps_between(W)
         arrows(plane, W, f"density {density:g}")
         image = heatmap(grid, W.T @ W, "", 1.4, digits=1)
     slide.colorbar(image, ax=axes[1], shrink=0.9, label="virtual weight U")
     caption(slide, f"""Off the diagonal of U stands interference. Pentagon: {last.min():.0f} to
-        {last.max():.0f} degrees between neighbours; {failed} of {starts} starts ended in worse
-        arrangements.""")
+        {last.max():.0f} degrees apart; {failed} of {starts} starts ended worse.""")
     return slide, {"widest gap (degrees)": last.max(), "narrowest gap (degrees)": last.min(),
                    "failed starts": failed, "starts": starts, **gaps}
 
 
-@figure
+@figure("reproduced", "the note")
 def decomposition(seed):
-    """Can U be split into real and interference weights? Yes, and here two definitions agree.
-
-    Definition 1: real is what training without a bottleneck arrives at, weights and bias.
-    Definition 2: real is each weight whose ablation raises the loss by more than 1e-4. Status:
-    reproduced. Source: the note.
-    """
+    """Can U be split into real and interference weights? Yes, and here two definitions agree."""
     model = itf.simple_model(seed)
     U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
@@ -331,13 +303,9 @@ def decomposition(seed):
                    "real": model.is_real.sum(), "real on diagonal": np.diag(model.is_real).sum()}
 
 
-@figure
+@figure("reproduced", "the note; Towards Monosemanticity (2023), e.g. its Hebrew feature")
 def weight_histogram(seed):
-    """What would one see with nothing but the weights? A bulk and, apart from it, a bump.
-
-    Status: reproduced. Source: the note; the shape is that of the logit-weight histograms in
-    Towards Monosemanticity (Bricken et al. 2023), for example of its Hebrew feature.
-    """
+    """What would one see with nothing but the weights? A bulk and, apart from it, a bump."""
     model = itf.simple_model(seed)
     real, rest = model.U[model.is_real], model.U[~model.is_real]
     bins = np.linspace(model.U.min(), model.U.max(), 61)
@@ -352,13 +320,9 @@ def weight_histogram(seed):
                    "smallest interference": rest.min(), "gap": real.min() - rest.max()}
 
 
-@figure
+@figure("reproduced", "the note")
 def two_models(seed):
-    """Does interference repeat when a model is trained again? No; real weights do.
-
-    Undertrained: two seeds share no interference. Converged: each still has its own, but with a
-    hard upper edge. Status: reproduced. Source: the note.
-    """
+    """Does interference repeat when a model is trained again? No; real weights do."""
     slide, axes = new_figure(2, sharex=True, sharey=True, height=7)
     numbers = {}
     for ax, name, steps, schedule in ((axes[0], "undertrained", 300, "constant"),
@@ -367,29 +331,20 @@ def two_models(seed):
         real = first.task.A > 0
         two_runs(ax, first.U, second.U, real, 16, f"{name}: {steps} steps", (-1, 1.6),
                  xlabel="U, one seed", ylabel="U, another seed")
-        numbers |= {f"r, {name}": correlation(first.U[~real], second.U[~real]),
-                    f"smallest real, {name}": first.U[real].min(),
-                    f"spread of real, {name}": first.U[real].std()}
+        numbers |= {f"r, {name}": itf.correlation(first.U[~real], second.U[~real]),
+                    f"real, {name}": [first.U[real].min(), first.U[real].max()]}
     axes[0].legend(loc="lower right", markerscale=2)
     edge = np.quantile(first.U[~real], 0.999)
     axes[1].axvline(edge, color="k", lw=1.5, linestyle="--")
     axes[1].text(edge + 0.04, 0.4, f"99.9 % of\ninterference\nis below {edge:.2f}")
-    caption(slide, f"""Interference of two seeds is uncorrelated: r =
-        {numbers["r, undertrained"]:.2f} and {numbers["r, converged"]:.2f}. Real weights are
-        positive in both.""")
+    caption(slide, f"""Interference of two seeds: r = {numbers["r, undertrained"]:.2f}, converged
+        {numbers["r, converged"]:.2f}. Real weights are positive in both.""")
     return slide, {**numbers, "edge, converged": edge}
 
 
-# --- The hard model, and heuristics ---------------------------------------------------------------
-
-
-@figure
+@figure("reproduced", "the note; Towards Monosemanticity (2023), its base64 feature")
 def block_histogram(seed):
-    """What if real and interference weights overlap? Then no threshold on the weight finds them.
-
-    Status: reproduced. Source: the note; the shape is that of the base64 feature in Towards
-    Monosemanticity (Bricken et al. 2023).
-    """
+    """What if real and interference weights overlap? Then no threshold on the weight finds them."""
     model = itf.block_model(seed)
     real, rest = model.U[model.is_real], model.U[~model.is_real]
     overlap = np.mean(real < np.quantile(rest, 0.99))
@@ -401,16 +356,13 @@ def block_histogram(seed):
                title="the positive ones, cut off", ylim=(0, len(real)))
     caption(slide, f"""{harms:.0%} of all weights harm. {overlap:.0%} of the real
         ones hide: they are smaller than the top 1 % of interference.""")
-    return slide, {"overlap": overlap, "interference std": rest.std(), "share that harms": harms,
+    return slide, {"overlap": overlap, "share that harms": harms,
                    "silent targets": np.sum(~model.live), "loss over constant": model.over_constant}
 
 
-@figure
+@figure("reproduced", "the note")
 def learned_vs_ideal(seed):
-    """What became of each ideal weight? It was shrunk or not learned; others were made up.
-
-    Status: reproduced. Source: the note.
-    """
+    """What became of each ideal weight? It was shrunk or not learned; others were made up."""
     model = itf.block_model(seed)
     A, U, matters = model.task.A, model.U, np.abs(model.dL) > itf.THRESHOLD
     wanted = A > 0
@@ -432,24 +384,19 @@ def learned_vs_ideal(seed):
     shares = {"too small": np.mean(U[wanted] < A[wanted]), "not learned": np.mean(lost[wanted]),
               "negative": np.mean(U[wanted] < 0), "largest interference": U[~wanted].max()}
     caption(slide, f"""{shares["too small"]:.0%} of ideal weights were learned too small,
-        {shares["not learned"]:.0%} hardly or with the wrong sign. Where nothing is wanted, weights
-        reach {shares["largest interference"]:.1f}.""")
+        {shares["not learned"]:.0%} of them hardly or with the wrong sign.""")
     return slide, shares
 
 
-@figure
+@figure("that real weights agree better is reproduced; r is ours", "the note")
 def block_two_models(seed):
-    """Which weights do two runs share? It depends on which are looked at: selection makes r.
-
-    Status: that real weights agree better than interference is reproduced; r is ours. Source: the
-    note.
-    """
+    """Which weights do two runs share? It depends on which are looked at: selection makes r."""
     first, second = itf.block_model(seed), itf.block_model(seed, run=1)
     in_A = first.task.A > 0
     sets = {"real in run 1": first.is_real, "all of A": in_A,
             "real in both runs": first.is_real & second.is_real,
             "interference": ~first.is_real & ~in_A}
-    r = {name: correlation(first.U[mask], second.U[mask]) for name, mask in sets.items()}
+    r = {name: itf.correlation(first.U[mask], second.U[mask]) for name, mask in sets.items()}
     slide, axes = new_figure(3, sharex=True, sharey=True, height=6)
     for ax, name in zip(axes, sets):
         two_runs(ax, first.U, second.U, sets[name], 6, f"{name}: r = {r[name]:.2f}", (-1, 1.5),
@@ -463,14 +410,9 @@ def block_two_models(seed):
                    "real again": again / of, "counted again": again, "of": of}
 
 
-@figure
+@figure("order reproduced; published TWERA and the levels not", "the note; Circuit Tracing")
 def precision_recall(seed):
-    """Can cheap heuristics find the real weights? In part; most of it is knowing silent targets.
-
-    Labels (dL > 1e-4) and scores come from different samples. Status: the order ERA,
-    target-weighted, weight is reproduced; TWERA as published and the levels are not; second order
-    is ours. Source: the note, and Circuit Tracing.
-    """
+    """Can cheap heuristics find the real weights? In part; most of it is knowing silent targets."""
     model = itf.block_model(seed)
     slide, axes = new_figure(2, sharey=True, height=7)
     area = {}
@@ -483,7 +425,7 @@ def precision_recall(seed):
             curve(ax, name, recall, precision, f"{area[name]:.2f}   {both:.2f}   {{}}")
         ax.set(xlabel="recall: real weights found", title=title, ylim=(0, 1.04))
     axes[0].set_ylabel("precision: what is found is real")
-    beside(axes[1], title="average precision: all, live")
+    axes[1].legend(**BESIDE, title="average precision: all, live")
     silent = np.sum(~model.live)
     top = itf.ranking(model.scores["twera"])[:100] // len(model.U)         # targets of the top 100
     caption(slide, f"""Weight, ERA and TWERA differ because {silent} of {len(model.U)} targets are
@@ -493,18 +435,15 @@ def precision_recall(seed):
                    "silent in TWERA's top 100": np.sum(~model.live[top])}
 
 
-@figure
+@figure("ours", "the note stops its model at a stage that it does not name")
 def stages(seed, steps=(250, 500, 1000, 2000, 4000, 8000)):
-    """Is that a law or a moment? The ranks of the heuristics are a moment, live targets less so.
-
-    Status: ours. The note stops its model at a stage that it does not name.
-    """
+    """Is that a law or a moment? The ranks of the heuristics are a moment, live targets less so."""
     names, table = ("second_order", "era", "weight", "twera"), collections.defaultdict(list)
     for model, other in zip(*(itf.block_stages(seed, run, steps) for run in (0, 1))):
         rest = model.task.A == 0
         table["loss / best constant's"].append(model.over_constant)
         table["share of silent targets"].append(np.mean(~model.live))
-        table["interference r, two runs"].append(correlation(model.U[rest], other.U[rest]))
+        table["interference r, two runs"].append(itf.correlation(model.U[rest], other.U[rest]))
         for name in names:
             score = itf.SCORES[name](model.U, model.b, *model.other)
             table[name].append(model.average_precision(score))
@@ -528,13 +467,9 @@ def stages(seed, steps=(250, 500, 1000, 2000, 4000, 8000)):
     return slide, {"ERA against weight, live": lead, **last, **table}
 
 
-@figure
+@figure("reproduced; second order is ours", "the note")
 def loss_gain(seed):
-    """How much of the loss do a few precise weights explain? More than all of them together.
-
-    Loss gain: the sum of dL over the kept weights, here over that of all real weights, the oracle.
-    Status: reproduced; second order is ours. Source: the note.
-    """
+    """How much of the loss do a few precise weights explain? More than all of them together."""
     model = itf.block_model(seed)
     oracle = model.dL[model.is_real].sum()
     same = model.dL.sum() / oracle
@@ -554,22 +489,19 @@ def loss_gain(seed):
     ax.text(1.2, 1.02, "by this measure better than the original")
     ax.set(xscale="log", xlabel="number of weights kept, best first", ylim=(0, 1.08),
            ylabel="loss gain / the oracle's")
-    beside(ax)
+    ax.legend(**BESIDE)
     caption(slide, f"""All weights together gain {same:.2f} of what the real ones alone do:
         interference costs the rest.""")
     return slide, {"all over oracle": same, **best}
 
 
-@figure
+@figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1990)")
 def second_order(seed):
-    """Do two matrix products give the effect of every weight? Nearly: they miss only gate flips.
-
-    Status: ours. Source: Optimal Brain Damage (LeCun, Denker, Solla 1990).
-    """
+    """Do two matrix products give the effect of every weight? Nearly: they miss only gate flips."""
     model = itf.block_model(seed)
     estimate, exact = itf.second_order_effects(model.U, model.b, model.x, model.y), model.dL
     flips = itf.gate_flip_rate(model.U, model.b, model.x)
-    often, r = flips > np.quantile(flips, 0.99), correlation(estimate, exact)
+    often, r = flips > np.quantile(flips, 0.99), itf.correlation(estimate, exact)
     of_error, of_effect = (size[often].sum() / size.sum()
                            for size in (np.abs(estimate - exact), np.abs(exact)))
     ends = 1.3 * min(estimate.min(), exact.min()), 1.3 * max(estimate.max(), exact.max())
@@ -589,13 +521,9 @@ def second_order(seed):
                    "effect share of flippers": of_effect}
 
 
-@figure
+@figure("ours", "the note's remark that gains do not simply add up")
 def pruned_loss(seed, sizes=(10, 30, 100, 300, 1000, 3000, 8000, 16384)):
-    """Does a good ranking make a good small model? Not by itself: pruning shifts what biases undo.
-
-    Ranked by signed weight the loss blows up, as positive interference is kept and negative
-    dropped; |U| is the control. A refitted bias (`best_bias`) repairs that. Status: ours.
-    """
+    """Does a good ranking make a good small model? Only with a bias that is fitted to it."""
     model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
     x, y = (part[:4096] for part in model.other)
     scores = {**model.scores, "size": np.abs(model.U)}
@@ -615,24 +543,19 @@ def pruned_loss(seed, sizes=(10, 30, 100, 300, 1000, 3000, 8000, 16384)):
         ax.set(xscale="log", yscale="log", title=title, xlabel="number of weights kept")
         log_ticks(ax.yaxis, (0.5, 0.7, 1, 2, 3, 5, 10))
     axes[0].set_ylabel("true loss / the whole model's")
-    beside(axes[1])
+    axes[1].legend(**BESIDE)
     by_weight, by_size = (losses[name, False].max() for name in ("weight", "size"))
-    caption(slide, f"""Ranked by signed weight the loss reaches {by_weight:.1f} times the whole
-        model's, by size {by_size:.1f}. Refitted, the mask's {mask.sum()} weights have
-        {star[True]:.2f} times.""")
+    caption(slide, f"""Ranked by signed weight, up to {by_weight:.1f} times the loss, by size
+        {by_size:.1f}. Refitted, the mask's {mask.sum()} weights: {star[True]:.2f} times.""")
     return slide, {"mask refitted": star[True], "mask": star[False], "mask keeps": mask.sum(),
                    "mask in A": np.mean(model.task.A[mask] > 0), "worst, weight": by_weight,
                    "worst, size": by_size,
                    "best refitted": min(losses[name, True].min() for name in names)}
 
 
-@figure
+@figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
 def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
-    """Can the exact effect of a few weights tell which heuristic is better? If drawn by rank, yes.
-
-    The note's second takeaway, "ground truth for smaller numbers of weights". Status: ours; the
-    estimator is that of Horvitz and Thompson (1952).
-    """
+    """Can a few exact effects tell which heuristic is better? Yes, if drawn by rank."""
     model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
     scores = [model.scores["era"], model.scores["weight"]]
     rankings = [itf.ranks(score) for score in scores]
@@ -655,10 +578,9 @@ def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
     for design, mark in (("by rank", "ko-"), ("uniformly", "ks:")):
         right.plot(draws, [right_order[design, size] for size in draws], mark,
                    label=f"drawn {design}")
-    left.set(title=f"precision among the top {k}", ylim=(0, 1.2))
-    right.set(title=f"share of {repeats} samples that rank them rightly", ylim=(0, 1.2))
-    for ax in (left, right):
-        ax.set(xscale="log", xlabel=f"weights drawn, of {model.U.size}")
+    for ax, title in ((left, f"precision among the top {k}"),
+                      (right, f"share of {repeats} samples that rank them rightly")):
+        ax.set(xscale="log", xlabel=f"weights drawn, of {model.U.size}", ylim=(0, 1.2), title=title)
         log_ticks(ax.xaxis, draws)
         ax.legend(loc="upper right")
     size = draws[2]
@@ -670,13 +592,12 @@ def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
                    "covered, weight": covered["weight", size]}
 
 
-@figure
+@figure("ours", "the note's question 'Can we beat this?'")
 def compressed_sensing(seed):
     """Can circuits be read from weights without any data? Linear ones can; a trained relu's cannot.
 
-    The note asks "Can we beat this?" and names compressed sensing. Real: A > 0 where the read-out
-    is the linear one that fits A best, dL > 1e-4 in the trained model. Control: the linear read-out
-    of the trained directions plus the trained model's negative weights. Status: ours.
+    Real: A > 0 where the read-out is the linear one that fits A best, dL > 1e-4 in the trained
+    model. Control: that linear read-out plus the trained model's negative weights.
     """
     model = itf.block_model(seed)
     A, trained = model.task.A, model.model.W_down
@@ -690,11 +611,9 @@ def compressed_sensing(seed):
     cases["the same, with\nits negatives"] = trained, W_up + np.minimum(
         model.U, 0) @ np.linalg.pinv(trained)
     cases["trained\nrelu model"] = trained, model.model.W_up
-    found = {"weight": [], "sparse code": []}
-    for name, (W_down, W_up) in cases.items():
-        real = model.is_real if "relu" in name else A > 0
-        for way, area in zip(found, itf.recovery(W_down, W_up, real)):
-            found[way].append(area)
+    areas = [itf.recovery(*case, model.is_real if "relu" in name else A > 0)
+             for name, case in cases.items()]
+    found = dict(zip(("weight", "sparse code"), zip(*areas)))
     slide, ax = new_figure(height=6.6)
     bars(ax, list(cases), found, "average precision, from the weights alone")
     caption(slide, """A linear circuit comes back from its weights alone. A trained relu model does
@@ -703,16 +622,9 @@ def compressed_sensing(seed):
                    for name, area in zip(cases, areas)}
 
 
-# --- The note's appendices ------------------------------------------------------------------------
-
-
-@figure
+@figure("exact from 90 degrees on, and measured", "the note, Appendix 1")
 def weight_sharing(seed):
-    """Do the weights of circuits in superposition add? Only if they are orthogonal.
-
-    Two circuits double a feature each through one middle matrix: see `shared_middle`. Nothing is
-    random. Status: exact (derived from 90 degrees on), and measured. Source: the note, Appendix 1.
-    """
+    """Do the weights of circuits in superposition add? Only if they are orthogonal."""
     degrees = np.array([90, 112.5, 135, 157.5, 180, 60])
     ratios, guess_errors = np.transpose([itf.sharing(t) for t in degrees])
     deviation = np.abs(ratios * (1 + np.cos(np.radians(degrees))**2) - 1)[:5].max()
@@ -733,13 +645,9 @@ def weight_sharing(seed):
                    "guess off by": guess_errors[1:4], "ratios": ratios[:5]}
 
 
-@figure
+@figure("pairs and edge are reproduced, pentagons vary", "the note, Appendix 2")
 def converged_geometry(seed):
-    """What is interference made of after convergence? Of geometry, or of a sharp edge.
-
-    Status: antipodal pairs and the edge are reproduced, pentagons vary between seeds. Source: the
-    note, Appendix 2.
-    """
+    """What is interference made of after convergence? Of geometry, or of a sharp edge."""
     dense, sparse = (itf.converged_model(seed, density) for density in (0.25, 0.001))
     W = dense.model.W[:, np.linalg.norm(dense.model.W, axis=0) > 0.5]
     W = W / np.linalg.norm(W, axis=0)
@@ -758,22 +666,18 @@ def converged_geometry(seed):
              xlim=(-1.25, 1.1), xlabel="cosine of two features", ylabel="pairs of features")
     counts, edges, _ = right.hist(weights, 60, color=ORANGE)
     densest = edges[np.argmax(counts):][:2].mean()          # the middle of the fullest bin
-    right.axvline(top, color="k", lw=2, ls="--", label=f"largest: {top:.2f}")
-    right.set(title="density 0.001", xlabel="interference weight", ylabel="number of weights")
-    right.legend(loc="upper left")
+    right.axvline(top, color="k", lw=2, ls="--")
+    right.set(title=f"density 0.001: the largest is {top:.2f}", xlabel="interference weight",
+              ylabel="number of weights")
     caption(slide, f"""Dense features: {near[180]} antipodal pairs; how many at a pentagon's angles,
         72 and 144 degrees, varies with the seed. Sparse ones: weights crowd under a sharp edge.""")
     return slide, {"antipodal pairs": near[180], "pairs at 72 degrees": near[72], "largest": top,
                    "densest bin over largest": densest / top}
 
 
-@figure
+@figure("reproduced; the bars are ours", "the note, Appendix 3")
 def correlated_features(seed, set_size=100, examples=8192):
-    """Is all interference noise? No: where features are correlated, its mean over sets is useful.
-
-    Means are taken off the diagonal; the control takes them over random sets. Status: reproduced;
-    the bars are ours. Source: the note, Appendix 3.
-    """
+    """Is all interference noise? No: where features are correlated, its means are useful."""
     model = itf.correlated_model(seed)
     U, x, y = model.U, model.x[:examples], model.y[:examples]
     diagonal = np.eye(len(U), dtype=bool)
@@ -796,22 +700,16 @@ def correlated_features(seed, set_size=100, examples=8192):
     groups = [("between", ORANGE, "\\\\", between), ("within", SKY, "//", within)]
     histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
     bars(axes[2], list(kept), losses, "loss over the whole model's")
-    caption(slide, f"""Set means: {within.mean():+.2f} within, {between.mean():+.2f} between.
-        Without them the loss is {trained[1] / whole:.2f} times as large; without random sets'
-        means, {trained[2] / whole:.2f}.""")
+    caption(slide, f"""Mean interference: {within.mean():+.2f} within sets, {between.mean():+.2f}
+        between. Without means the loss is {trained[1] / whole:.2f} times as large.""")
     numbers = {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
                for name, loss in zip(list(kept)[1:], row[1:])}
     return slide, numbers | {"within": within.mean(), "between": between.mean()}
 
 
-@figure
+@figure("that they disagree is reproduced; the numbers are ours", "the note, Appendix 4")
 def definitions(seed):
-    """Do the definitions agree on the hard model? In part: they ask different questions.
-
-    Definition 1 looks for the circuit, learned or not; Definition 2 removes one weight at a time;
-    the mask all at once. Status: that they disagree is reproduced; the numbers are ours. Source:
-    the note, Appendix 4.
-    """
+    """Do the definitions agree on the hard model? In part: they ask different questions."""
     model, (mask, _) = itf.block_model(seed), itf.block_mask(seed)
     U, b, A = model.U, model.b, model.task.A
     U_star, b_star = itf.ideal_weights(U, b, model.task, seed=seed, progress=itf.counter)
@@ -838,21 +736,13 @@ def definitions(seed):
                       for name, row in zip(names, overlap[1:])},
                    "Def. 1 finds besides": overlap[1, 1] - overlap[0, 1],
                    "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
-                   "Def. 2, loss over whole": losses["trained bias"][1] / whole,
                    "true over predicted change": change / model.dL[~model.is_real].sum(),
                    "not real": missed.sum(), "hardly learned": barely}
 
 
-# --- Beyond the note ------------------------------------------------------------------------------
-
-
-@figure
+@figure("ours", "both axes: Turner, Wu, Batson (2026)")
 def effectiveness(seed):
-    """Do the weights that move the output most help? The very strongest do; below, most harm.
-
-    Status: ours. Source of both axes: Turner, Wu, Batson (2026), Characterizing interference
-    weights in a tiny language model.
-    """
+    """Do the weights that move the output most help? The very strongest do; below, most harm."""
     model = itf.block_model(seed)
     effect = itf.effectiveness(model.U, model.b, model.x)
     half = 1.96 * itf.ablation_standard_errors(model.U, model.b, model.x, model.y)
@@ -877,15 +767,12 @@ def effectiveness(seed):
     caption(slide, f"""Of the most effective quarter percent {helpful:.0%} help. Of the top percent
         {harmful:.0%} harm; of all weights {overall:.0%}.""")
     return slide, {"helpful in the top 0.25 %": helpful, "harmful in the top 1 %": harmful,
-                   "helpful in the top 1 %": helps.flat[top].mean(), "harmful overall": overall}
+                   "harmful overall": overall}
 
 
-@figure
+@figure("ours", "the graphs: Circuit Tracing (2025)")
 def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
-    """Do one example's graphs side-step interference? Yes, by what they leave out, not attribution.
-
-    What is measured: `graph_precision`. Status: ours. Source of the graphs: Circuit Tracing (2025).
-    """
+    """Do graphs of single examples side-step interference? Yes, by what they leave out."""
     curves = collections.defaultdict(list)
     for density in densities:
         model = itf.block_model(seed, density=density)
@@ -898,11 +785,10 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
     in_play = np.ix_(edges.any(axis=1), edges.any(axis=0))
     slide, axes = new_figure(3, width_ratios=(4, 3, 6))
     heatmap(axes[0], model.U, f"weights at density {density:g}", limit=0.5)
-    heatmap(axes[1], edges[in_play], "one example's graph", 0.5,
-            labels=("active sources", "firing targets"))
+    heatmap(axes[1], edges[in_play], "one example's graph", limit=0.5)
     for ax, real, size in ((axes[0], model.is_real, 6), (axes[1], model.is_real[in_play], 8)):
         ax.plot(*np.nonzero(real)[::-1], "^", ms=size, color=GREEN, mec="w", mew=0.5)
-    axes[1].set(aspect="auto", xticks=(), yticks=())
+    axes[1].set(aspect="auto", xticks=(), xlabel="active", yticks=(), ylabel="firing")
     for name, label, mark, color in (("weight", "in play, by weight", "o-", ORANGE),
                                      ("attribution", "in play, by attribution", "s--", "k"),
                                      ("all", "all weights, by weight", "D-.", PURPLE),
@@ -912,23 +798,19 @@ def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
                 yticks=np.linspace(0, 1, 6), title="strongest edges that are real")
     log_ticks(axes[2].xaxis, densities)
     axes[2].legend(loc="upper right", ncols=2, fontsize=12)
-    caption(slide, f"""In play, the plain weight does at least as well as attribution: the
-        restriction does the work. Where features are sparsest, {curves["none"][0]:.0%} of examples have no real
-        edge.""")
+    none = curves["none"][0]
+    caption(slide, f"""In play, the plain weight does at least as well as attribution. Where
+        features are sparsest, {none:.0%} of examples have no real edge.""")
     ends = {f"{name}, {end}": curves[name][k] for name in ("weight", "attribution", "all", "chance")
             for k, end in ((-1, "dense"), (0, "sparse"))}
-    return slide, {**ends, "nothing real, sparse": curves["none"][0], **curves}
+    return slide, {**ends, "nothing real, sparse": none, **curves}
 
 
-@figure
+@figure("exact, and measured", "Toy Models of Superposition, adversarial examples")
 def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """How much can interference be used against a model? By the root of features per dimension.
-
-    Derived in `push_gain`; the control is random directions. Status: exact, and measured. Source:
-    Toy Models of Superposition, section on adversarial examples.
-    """
-    groups = [itf.worst_and_random_gains(itf.converged_model(seed, density, batch_size=256))
-              for density in densities]
+    """How much can interference be used against a model? By the root of features per dimension."""
+    models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
+    groups = [itf.worst_and_random_gains(model) for model in models]
     shared, worst, random = np.concatenate(groups, axis=1)
     fine = np.linspace(1, 1.05 * shared.max(), 100)
     slide, ax = new_figure(height=6.8)
@@ -938,26 +820,19 @@ def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
     ax.plot(shared, random, "x", color=BLUE, ms=8, mew=1.5, label="measured, random direction")
     ax.set(xlabel="features per dimension, 1 / D, of each stored feature", ylim=(-0.8, 3),
            ylabel="gain of its output / its own weight")
-    beside(ax)
+    ax.legend(**BESIDE)
     usual = np.nanstd(groups[-1][2])
-    caption(slide, f"""In superposition the worst push moves an output up to {np.nanmax(worst):.1f}
-        times as far as the feature's own weight. A random one usually moves it {usual:.1f} times as
-        far.""")
+    caption(slide, f"""The worst push moves an output up to {np.nanmax(worst):.1f} times as far as
+        the feature's own weight does, a random one about {usual:.1f} times.""")
     return slide, {"off the law, at most": np.nanmax(np.abs(worst / np.sqrt(shared) - 1)),
-                   "worst gain": np.nanmax(worst), "random gain, usual size": usual,
-                   "mean gains": [np.nanmean(group[1]) for group in groups]}
+                   "worst gain": np.nanmax(worst), "random gain, usual size": usual}
 
 
-@figure
+@figure("exact before the relu, and measured; ours after it", "Persona Vectors (2025)")
 def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """What else moves when a feature is steered? Those sharing its dimensions; a relu hides most.
-
-    Derived in `steering_side_effects`. Status: exact before the relu, and measured; ours after it.
-    Source of the recipe: Persona Vectors (arXiv 2507.21509).
-    """
-    rows = [itf.mean_side_effects(itf.converged_model(seed, density, batch_size=256))
-            for density in densities]
-    law, before, after = np.transpose(rows)
+    """What else moves with a steered feature? All that share its dimensions; a relu hides most."""
+    models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
+    law, before, after = np.transpose([itf.mean_side_effects(model) for model in models])
     slide, ax = new_figure(height=6.6)
     ax.plot(densities, law, color=GREY, lw=8, alpha=0.6, label="derived: 1 / D \u2212 1")
     ax.plot(densities, before, "ko", ms=10, label="before the relu")
@@ -966,22 +841,16 @@ def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
            ylabel="squared side effects / wanted effect", xlim=(0.7, 0.002), ylim=(0, 4.6))
     log_ticks(ax.xaxis, densities)
     ax.legend(loc="center right", bbox_to_anchor=(1, 0.6))
-    caption(slide, f"""Steering one feature moves those that share its dimensions, up to
-        {before.max():.1f} times as much. The relu hides nearly all of it where features are sparse,
-        less in the middle.""")
+    caption(slide, f"""Steering moves the features that share dimensions, up to {before.max():.1f}
+        times as much. The relu hides nearly all of it where features are sparse.""")
     return slide, {"off the law, at most": np.abs(before / law - 1).max(),
                    "largest before": before.max(), "after, sparsest": after[-1],
                    "largest after": after.max(), "after": after}
 
 
-@figure
+@figure("ours", "Naturally Occurring Equivariance in Neural Networks (2020)")
 def equivariance(seed):
-    """What is the pentagon, as a map? Nearly a convolution over the group of five rotations.
-
-    By construction: U has rank 2, and is sorted by angle. The equal-importance task is symmetric
-    under every permutation. Found: equal angles and lengths. Control: a pentagon with one degree of
-    jitter. Status: ours. Source: Naturally Occurring Equivariance in Neural Networks (2020).
-    """
+    """What is the pentagon, as a map? Nearly a convolution over the group of five rotations."""
     trained, unequal = (itf.pentagon_models(seed, 0.05, decay) for decay in (1.0, 0.9))
     U, other = (itf.sorted_by_angle(models[0][1].model.W) for models in (trained, unequal))
     angles = np.radians(72 * np.arange(5) + np.random.default_rng((seed, 4)).normal(size=(200, 5)))
@@ -1001,9 +870,8 @@ def equivariance(seed):
     failed = itf.failed_starts(trained)
     caption(slide, f"""U is {distances[0]:.1%} away from a convolution over five rotations, less
         than one degree of jitter would be. {failed} of {len(trained)} starts ended elsewhere.""")
-    return slide, {"distance to a circulant": distances[0], "unequal importance": distances[1],
-                   "one degree of jitter": distances[2], "failed starts": failed,
-                   "starts": len(trained)}
+    return slide, {"distance to a circulant": distances[0], "one degree of jitter": distances[2],
+                   "failed starts": failed, "starts": len(trained)}
 
 
 # --- The command line -----------------------------------------------------------------------------
@@ -1053,10 +921,8 @@ def show(slides):
     """Open finished figures in windows, until these are closed."""
     from matplotlib import pyplot
     for name, slide in slides.items():
-        picture = io.BytesIO(slide._repr_png_())
-        ax = pyplot.figure(name, slide.get_size_inches()).add_axes((0, 0, 1, 1), frameon=False)
-        ax.imshow(pyplot.imread(picture))
-        ax.axis("off")
+        picture = pyplot.imread(io.BytesIO(slide._repr_png_()))
+        pyplot.figure(name, slide.get_size_inches()).figimage(picture)
     pyplot.show()
 
 
@@ -1065,24 +931,21 @@ def check_display(parser):
     try:
         from matplotlib import pyplot
         pyplot.switch_backend(backend or pyplot.rcParams["backend"])
-        shows = pyplot.get_backend().lower() not in ("agg", "cairo", "pdf", "pgf", "ps", "svg")
-        problem = None if shows else "there is none"
+        if pyplot.get_backend().lower() in ("agg", "cairo", "pdf", "pgf", "ps", "svg"):
+            raise RuntimeError("there is none")
     except (ImportError, ValueError, RuntimeError) as error:
         problem = str(error).splitlines()[0]
-    if problem:
         parser.error(f"--show needs a display, and {problem}; leave it out: files need none")
 
 
 def parse(arguments):
     """The command line, checked; what cannot be done ends here, with one line and exit code 2."""
-    parser = argparse.ArgumentParser(
-        description="Make the figures of the lesson, each from models that it trains itself.",
-        epilog="An existing file is replaced by a whole new one.")
+    parser = argparse.ArgumentParser(description="Make the figures of the lesson.")
     option = parser.add_argument
     option("names", nargs="*", metavar="NAME", help="figures to make (default: all; see --list)")
     option("--list", action="store_true", help="say what each figure shows, and stop")
     option("--out", default="figures", metavar="DIR", help="default: figures")
-    option("--format", choices=("png", "svg", "pdf"), default="png", help="default: png")
+    option("--format", choices=("png", "svg", "pdf"), default="png", help="default: png (film: gif)")
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
     option("--show", action="store_true", help="also open the figures in windows, at the end")
     options = parser.parse_args(arguments)
@@ -1121,8 +984,8 @@ def main(arguments=None):
             outcome = f"{headline} -> {path}"
         except Exception as error:
             outcome = f"FAILED: {type(error).__name__}: {error}"
-        seconds = time.perf_counter() - began
-        print(f"[{k:2}/{len(names)}] {name:20} {seconds:5.1f} s  {outcome}", flush=True)
+        took = f"{time.perf_counter() - began:5.1f} s"
+        print(f"[{k:2}/{len(names)}] {name:20} {took}  {outcome}", flush=True)
     failed = [name for name in names if name not in finished]
     print(f"{len(names) - len(failed)} figures in {time.perf_counter() - start:.1f} s")
     if failed:

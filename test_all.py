@@ -1399,8 +1399,8 @@ def test_readme_shows_each_figure_in_order_with_a_question_and_what_to_notice():
              r"!\[.+\]\(figures/(\w+)\.\w+\)\n\*Notice\*: .+$")
     shown = re.findall(block, lesson, re.MULTILINE)
     assert [name for name, _ in shown] == [picture for _, picture in shown] == list(plots.FIGURES)
-    for path in re.findall(r"\]\((figures/.*?)\)", README):
-        assert (ROOT / path).exists(), f"README shows {path}, which is not there"
+    for name, suffix in re.findall(r"\]\(figures/(\w+)\.(\w+)\)", README):
+        assert name in plots.FIGURES and suffix == ("gif" if name == "training" else "png"), name
 
 
 def test_readme_quotes_code_and_names_tests_as_they_are():
@@ -1513,8 +1513,9 @@ def test_claim_two_models(seed):
     shown = numbers("two_models", seed)
     for name in ("undertrained", "converged"):
         assert abs(shown[f"r, {name}"]) < 0.1, "interference does not repeat"
-        assert shown[f"smallest real, {name}"] > 0.5, "real weights are all positive"
-    assert shown["spread of real, converged"] < 0.01 < shown["spread of real, undertrained"]
+        assert shown[f"real, {name}"][0] > 0.5, "real weights are all positive"
+    low, high = shown["real, converged"]
+    assert high - low < 0.05 * high, "and after convergence they are all alike"
 
 
 @claim
@@ -1634,7 +1635,6 @@ def test_claim_definitions(seed):
     assert shown["Def. 1 finds of A"] > 0.85 and shown["ideal loss ratio"] < 0.02
     assert shown["Def. 1 finds besides"] < 5, "Definition 1 finds the circuit, and only it"
     assert shown["Def. 2 finds of A"] < 0.6, "Definition 2 finds what was learned"
-    assert shown["Def. 2, loss over whole"] < 1, "interference costs"
 
 
 @claim
