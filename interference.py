@@ -585,7 +585,7 @@ def sorted_by_angle(W):
 def gaps_between(W):
     """Degrees from each feature in the plane, W (2, n), to the next, leaving out any below 1/2."""
     W = check_array("W", W, (2, None))
-    W = W[:, np.linalg.norm(W, axis=0) > 0.5]
+    W = W[:, stored_features(W)]
     angles = np.sort(np.degrees(np.arctan2(W[1], W[0])))
     return np.diff(angles, append=angles[0] + 360)
 
@@ -937,24 +937,24 @@ def correlated_model(seed):
     return Trained(task, model, seed, examples=16384)
 
 
-def stored_features(model):
+def stored_features(W):
     """Indices of the features that a tied model represents: W_i longer than 1/2."""
-    return np.flatnonzero(np.linalg.norm(model.model.W, axis=0) > 0.5)
+    return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
-def worst_and_random_gains(model, examples=1024):
+def worst_and_random_gains(trained, examples=1024):
     """For each stored feature of a tied model: (1 / D, worst `push_gain`, gain at random)."""
-    rng = np.random.default_rng((model.seed, 4))
-    x, _ = model.task.batch(rng, examples)
-    worst, random = (push_gain(model.U, model.b, x, directions)
-                     for directions in (model.U, rng.normal(size=model.U.shape)))
-    shared = 1 / feature_dimensionality(model.model.W)
-    return np.array([shared, worst, random])[:, stored_features(model)]
+    rng, U, W = np.random.default_rng((trained.seed, 4)), trained.U, trained.model.W
+    x, _ = trained.task.batch(rng, examples)
+    worst, random = (push_gain(U, trained.b, x, directions)
+                     for directions in (U, rng.normal(size=U.shape)))
+    return np.array([1 / feature_dimensionality(W), worst, random])[:, stored_features(W)]
 
 
-def mean_side_effects(model, features=10):
+def mean_side_effects(trained, features=10):
     """Means over the first stored features: (1 / D - 1, `steering_side_effects` before, after)."""
-    stored = stored_features(model)[:features]
-    law = 1 / feature_dimensionality(model.model.W)[stored] - 1
-    effects = [steering_side_effects(model.model, model.x[:16384], j) for j in stored]
+    model, W = trained.model, trained.model.W
+    stored = stored_features(W)[:features]
+    law = 1 / feature_dimensionality(W)[stored] - 1
+    effects = [steering_side_effects(model, trained.x[:16384], j) for j in stored]
     return law.mean(), *np.mean(effects, axis=0)

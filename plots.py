@@ -599,19 +599,19 @@ def compressed_sensing(seed):
     Real: A > 0 where the read-out is the linear one that fits A best, dL > 1e-4 in the trained
     model. Control: that linear read-out plus the trained model's negative weights.
     """
-    model = itf.block_model(seed)
-    A, trained = model.task.A, model.model.W_down
+    trained = itf.block_model(seed)
+    A, directions = trained.task.A, trained.model.W_down
     cases = {}
     for m in (16, 32):
         W_down = np.random.default_rng((seed, m)).normal(size=(m, len(A)))
         W_down /= np.linalg.norm(W_down, axis=0)
         cases[f"linear, {m}\ndimensions"] = W_down, itf.linear_read_out(W_down, A)
-    W_up = itf.linear_read_out(trained, A)
-    cases["linear, trained\ndirections"] = trained, W_up
-    cases["the same, with\nits negatives"] = trained, W_up + np.minimum(
-        model.U, 0) @ np.linalg.pinv(trained)
-    cases["trained\nrelu model"] = trained, model.model.W_up
-    areas = [itf.recovery(*case, model.is_real if "relu" in name else A > 0)
+    W_up = itf.linear_read_out(directions, A)
+    negative = np.minimum(trained.U, 0) @ np.linalg.pinv(directions)
+    cases["linear, trained\ndirections"] = directions, W_up
+    cases["the same, with\nits negatives"] = directions, W_up + negative
+    cases["trained\nrelu model"] = directions, trained.model.W_up
+    areas = [itf.recovery(*case, trained.is_real if "relu" in name else A > 0)
              for name, case in cases.items()]
     found = dict(zip(("weight", "sparse code"), zip(*areas)))
     slide, ax = new_figure(height=6.6)
@@ -649,7 +649,7 @@ def weight_sharing(seed):
 def converged_geometry(seed):
     """What is interference made of after convergence? Of geometry, or of a sharp edge."""
     dense, sparse = (itf.converged_model(seed, density) for density in (0.25, 0.001))
-    W = dense.model.W[:, np.linalg.norm(dense.model.W, axis=0) > 0.5]
+    W = dense.model.W[:, itf.stored_features(dense.model.W)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
     weights = sparse.U[sparse.task.A == 0]
@@ -663,7 +663,7 @@ def converged_geometry(seed):
         left.plot([cosine, cosine], [0.6, height], color="k", lw=1, ls=":")
         left.text(cosine, 1.15 * height, f"{degrees}\u00b0: {near[degrees]}", ha="center")
     left.set(title=f"density 0.25: {W.shape[1]} features stored", ylim=(0.6, 20000),
-             xlim=(-1.25, 1.1), xlabel="cosine of two features", ylabel="pairs of features")
+             xlim=(-1.35, 1.1), xlabel="cosine of two features", ylabel="pairs of features")
     counts, edges, _ = right.hist(weights, 60, color=ORANGE)
     densest = edges[np.argmax(counts):][:2].mean()          # the middle of the fullest bin
     right.axvline(top, color="k", lw=2, ls="--")
