@@ -1675,6 +1675,19 @@ def test_claim_equivariance(seed):
     assert shown["distance to a circulant"] < 0.3 * shown["one degree of jitter"]
 
 
+@claim
+def test_claim_exercise_answers(seed):
+    model = itf.block_model(seed)
+    answers = README[README.index("**6. Move the threshold**"):]
+    for threshold, low, high in re.findall(r"(1e-[2345]): (\d+)-(\d+)", answers):
+        count = np.sum(model.dL > float(threshold))
+        assert 0.95 * int(low) <= count <= 1.05 * int(high), f"exercise 6: {count} at {threshold}"
+    wanted = model.task.A > 0
+    shrunk = np.median(model.U[wanted] / model.task.A[wanted])
+    low, high = re.search(r"median U/A is ([\d.]+)-([\d.]+) after 2000", answers).groups()
+    assert float(low) - 0.01 <= shrunk <= float(high) + 0.01, f"exercise 7: {shrunk:.2f}"
+
+
 CLAIMS = {name: test for name, test in globals().items() if name.startswith("test_claim_")}
 
 
