@@ -130,7 +130,7 @@ def heatmap(ax, matrix, title, limit=1, digits=None, labels=("source j", "target
     if digits is not None:
         for (i, j), value in np.ndenumerate(matrix):
             ax.text(j, i, f"{np.round(value, digits) + 0:.{digits}f}", ha="center", va="center",
-                    fontsize=13, color="white" if value > 0.6 * limit else "black")
+                    fontsize=13, color="white" if value > 0.5 * limit else "black")
     return image
 
 
@@ -384,7 +384,7 @@ def learned_vs_ideal(seed):
     shares = {"too small": np.mean(U[wanted] < A[wanted]), "not learned": np.mean(lost[wanted]),
               "negative": np.mean(U[wanted] < 0), "largest interference": U[~wanted].max()}
     caption(slide, f"""{shares["too small"]:.0%} of ideal weights were learned too small,
-        {shares["not learned"]:.0%} of them hardly or with the wrong sign.""")
+        {shares["not learned"]:.0%} hardly or with the wrong sign.""")
     return slide, shares
 
 
@@ -486,7 +486,7 @@ def loss_gain(seed):
     ax.plot([], [], "o", color="w", mec="k", ms=13, label="last point of 80 % precision")
     ax.axhline(same, color="k", lw=1.5, ls="--", label=f"same loss as the original: {same:.2f}")
     ax.axhspan(same, 1.08, color="0.93", zorder=0)
-    ax.text(1.2, 1.02, "by this measure better than the original")
+    ax.text(1.2, 1.02, "better than the original")
     ax.set(xscale="log", xlabel="number of weights kept, best first", ylim=(0, 1.08),
            ylabel="loss gain / the oracle's")
     ax.legend(**BESIDE)
