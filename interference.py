@@ -267,20 +267,11 @@ def coactivation_frequency(U, b, x):
     return fires.T @ (x > 0).astype(U.dtype) / len(x)            # (n, B) @ (B, n) -> (n, n)
 
 
-SCORES = {  # name -> score (n, n) from U, b, x, y; the weight most likely real scores highest
-    "weight": lambda U, b, x, y: weight_score(U),
-    "era": lambda U, b, x, y: expected_attribution(U, b, x),
-    "twera": lambda U, b, x, y: target_weighted_attribution(U, b, x),
-    "target_weighted": lambda U, b, x, y: target_weighted_attribution(U, b, x, normalise=False),
-    "frequency": lambda U, b, x, y: coactivation_frequency(U, b, x),
-    "effectiveness": lambda U, b, x, y: effectiveness(U, b, x),
-    "second_order": second_order_effects,
-}
-
-
-def all_scores(U, b, x, y):
-    """All SCORES by name; "twera" is as published, "target_weighted" as the note's words say."""
-    return {name: score(U, b, x, y) for name, score in SCORES.items()}
+def activity_covariance(U, b, x):
+    """Cov(y_hat_i, x_j), (n, n): what inputs and outputs alone tell, with no weight in it."""
+    U, b, x = checked(U, b, x)
+    y_hat = relu(preactivations(U, b, x))                        # (B, n)
+    return (y_hat - y_hat.mean(axis=0)).T @ (x - x.mean(axis=0)) / len(x)
 
 
 def silent_targets(U, b, x):
@@ -293,25 +284,47 @@ def silent_targets(U, b, x):
     return mean <= 0.01 * mean.max()
 
 
-def dual_directions(W_down):
-    """D (m, n) = (W_down W_down^T)^-1 W_down, the dictionary for `sparse_code`.
+def linear_read_out(W_down, A):
+    """U = A P (n, n): the best that linear weights can do for a circuit A behind W_down (m, n).
 
-    The best linear read-out of a circuit A from h = W_down x is W_up = A W_down^+ = A D.T, for x of
-    independent entries of equal variance and mean 0: row i of W_up is the sum of A_ij times column
-    j of D. Raises ValueError if the rows of W_down (m, n) are not independent.
+    For features of independent values, equal variance and mean 0, the W_up that comes closest to
+    A x is A W_down^+, so that U = A P with P = W_down^+ W_down, the projection on the m dimensions
+    that are left. Column j of P is what they hold of feature j. Interference is A (P - 1).
     """
-    W_down = check_array("W_down", W_down, (None, None))
-    rank = np.linalg.matrix_rank(W_down)
-    check(rank == len(W_down), "W_down", f"of rank {len(W_down)}", rank)
-    return np.linalg.solve(W_down @ W_down.T, W_down)            # (m, m), (m, n) -> (m, n)
+    W_down = check_array("W_down", W_down, (None, None), np.float64)
+    return check_square("A", A) @ (np.linalg.pinv(W_down) @ W_down)
 
 
-def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4):
+def row_space(U):
+    """V (r, n): orthonormal rows that span those of U, r its rank. P = V.T @ V projects on them.
+
+    Singular values below 1e-5 of the largest are taken for rounding in float32.
+    """
+    _, sizes, V = np.linalg.svd(check_square("U", U).astype(np.float64))
+    return V[sizes > 1e-5 * sizes[0]]
+
+
+def cosine_score(U, V=None):
+    """How well what target i reads fits where source j is stored: cos(U_i, P_j), (n, n).
+
+    In U = A P (`linear_read_out`) row i of U is what target i reads, and column j of P where source
+    j is. As P projects on the rows of U, U P = U: the weight U_ij is the inner product of the two,
+    and this score is the weight without their lengths. V: another `row_space`, as a control.
+    """
+    V = row_space(U) if V is None else V
+    lengths = np.outer(np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=0))
+    return U @ V.T @ V / np.maximum(lengths, np.finfo(np.float64).tiny)
+
+
+def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
     """Each row of W (r, m) as few columns of D (m, k) as possible: codes C (r, k) >= 0.
 
     Compressed sensing, as a non-negative lasso for every row w of W: find c >= 0 with the smallest
 
         F(c) = 1/2 |D c - w|^2 + penalty sum_k c_k
+
+    with the columns of D, the atoms, first divided by their lengths: one penalty is the same price
+    for all of them only if they are equally long. (unit_atoms=False shows what it costs not to.)
 
     The smooth half has gradient D^T (D c - w), which changes by at most |D|^2 |c - c'| from c to c'
     (|D|: the largest singular value). So with step = 1 / |D|^2 the parabola of curvature 1 / step
@@ -324,10 +337,12 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4):
     c + (t - 1) / t' (c - previous c) with t' = (1 + sqrt(1 + 4 t^2)) / 2, which is much faster. It
     stops when no code moves by more than `tolerance` of the largest, or after `steps` steps.
     """
-    D = check_array("D", D, (None, None))
-    W = check_array("W", W, (None, len(D)))
+    D = check_array("D", D, (None, None), np.float64)
+    W = check_array("W", W, (None, len(D)), np.float64)
     penalty = check_number("penalty", penalty, "(0, inf)")
     check_number("tolerance", tolerance, "[0, inf)")
+    if unit_atoms:
+        D = D / np.maximum(np.linalg.norm(D, axis=0), np.finfo(np.float64).tiny)
     step = 1 / np.linalg.norm(D, 2)**2
     C = further = np.zeros((len(W), D.shape[1]))
     t = 1.0
@@ -341,24 +356,84 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4):
     return C
 
 
-def linear_read_out(W_down, A):
-    """W_up (n, m) that reads the circuit A (n, n) out of W_down (m, n) best: A @ D.T."""
-    return check_square("A", A) @ dual_directions(W_down).T
+def code_score(U, penalty=0.01, V=None, unit_atoms=True):
+    """The sparsest circuit that U could be a linear read-out of: code of U = A P in P, (n, n) >= 0.
 
-
-def recovery(W_down, W_up, is_real, penalties=(0.001, 0.01, 0.1, 0.3)):
-    """How well weights alone tell which are real: average precision of U and of the sparse code.
-
-    W_up is coded in `dual_directions`; of all penalties, in units of the smallest that leaves no
-    code at all, the best counts. Returns two floats.
+    A row U_i = A_i P is a sum of a few columns of P, of which it has infinitely many; the fewest
+    are a guess at A_i. In the coordinates of the row space that is `sparse_code` of U V^T in V.
+    penalty is a share of the smallest one that leaves no code at all. V: another `row_space`, as a
+    control.
     """
-    D = dual_directions(W_down)                                  # (m, n)
-    none_left = (check_array("W_up", W_up, (None, len(D))) @ D).max()
-    check(len(penalties), "penalties", "at least one", penalties)
-    codes = [sparse_code(D, W_up, penalty * none_left) for penalty in penalties]
-    weight, *sparse = (average_precision(*precision_recall(score, is_real))
-                       for score in (W_up @ W_down, *codes))
-    return weight, max(sparse)
+    V = row_space(U) if V is None else V
+    W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
+    unit = V / np.maximum(np.linalg.norm(V, axis=0), np.finfo(np.float64).tiny)
+    none_left = np.abs(W @ (unit if unit_atoms else V)).max()
+    return sparse_code(V, W, penalty * none_left, unit_atoms=unit_atoms)
+
+
+def relative_code_length(U, seed=0):
+    """How short the codes of U's rows are beside those of random rows, a number: trust below 0.7.
+
+    Median over rows of (sum of code / length of row), over the same for normal rows of the same
+    covariance. 1: no sparser than chance, so the code knows nothing of the circuit. No labels.
+    """
+    V = row_space(U)
+    W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
+    random = generator(seed).multivariate_normal(np.zeros(len(V)), W.T @ W, len(U))
+    medians = []
+    for rows in (W, random):
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)[:, None]
+        medians.append(np.median(sparse_code(V, rows, penalty=0.01).sum(axis=1)))
+    return medians[0] / medians[1]
+
+
+def combined_ranks(*scores):
+    """minus the sum of the log ranks of several scores (n, n): large if all rank a weight high.
+
+    Under the hypothesis that a weight is interference like any other, rank / n^2 is its p-value:
+    uniform on (0, 1]. Fisher's way to combine p-values of independent tests is the sum of their
+    logarithms. So the sum is right if scores err independently, and adds little if they err alike.
+    """
+    return -sum(np.log(ranks(score)) for score in scores)
+
+
+def geometry_score(W_down, W_up):
+    """Weight, cosine and sparse code of U = W_up @ W_down, by `combined_ranks` (n, n).
+
+    Three views of one pair of vectors: how large, how well aligned, how well explained without the
+    others. No data, no answers, no bias; only the product of the two matrices matters.
+    """
+    U = check_array("W_up", W_up, (None, len(W_down))) @ check_array("W_down", W_down, (None, None))
+    return combined_ranks(U, cosine_score(U), code_score(U))
+
+
+def silent_last(score, silent):
+    """The score (n, n) with the weights into silent targets (n,) moved below all others.
+
+    What a silent target reads is what training never touched: no code of anything, and no effect.
+    """
+    return np.where(silent[:, None], score - 2 * np.ptp(score), score)
+
+
+SCORES = {  # name -> score (n, n) from U, b, x, y; the weight most likely real scores highest
+    "weight": lambda U, b, x, y: weight_score(U),
+    "cosine": lambda U, b, x, y: cosine_score(U),
+    "geometry": lambda U, b, x, y: geometry_score(U, np.eye(len(U))),
+    "live_geometry": lambda U, b, x, y: silent_last(geometry_score(U, np.eye(len(U))),
+                                                    silent_targets(U, b, x)),
+    "era": lambda U, b, x, y: expected_attribution(U, b, x),
+    "twera": lambda U, b, x, y: target_weighted_attribution(U, b, x),
+    "target_weighted": lambda U, b, x, y: target_weighted_attribution(U, b, x, normalise=False),
+    "frequency": lambda U, b, x, y: coactivation_frequency(U, b, x),
+    "covariance": lambda U, b, x, y: activity_covariance(U, b, x),
+    "effectiveness": lambda U, b, x, y: effectiveness(U, b, x),
+    "second_order": second_order_effects,
+}
+
+
+def all_scores(U, b, x, y):
+    """All SCORES by name; "twera" is as published, "target_weighted" as the note's words say."""
+    return {name: score(U, b, x, y) for name, score in SCORES.items()}
 
 
 # --- 4. How good is a ranking? --------------------------------------------------------------------
@@ -469,57 +544,37 @@ def pruned_loss(U, b, x, y, scores, keep, refit_bias=False, importance=None):
     return np.array(losses)
 
 
-def inclusion_probabilities(scores, size):
-    """How likely to draw each weight into a sample of about `size`, to judge several rankings.
+def disagreement(scores, others, k):
+    """Which weights are in the top k of one ranking only: (flat indices (s,), signs (s,)).
 
-    scores: a list of arrays of one shape. The probability is proportional to the sum over them of
-    1 / rank, since what precision depends on is at their tops, and at most 1. Draw independently:
-    rng.random(shape) < probability. Returns probabilities in (0, 1] that add up to `size`.
+    Sign +1: in the top k by `scores`; -1: by `others`. The precisions of the two among their top k
+    differ by sum(sign * is_real) / k, so nothing needs to be known of any other weight.
     """
-    check_kind("scores", scores, list)
-    check(scores, "scores", "at least one array", scores)
-    wanted = sum(1 / ranks(check_array("scores", score, np.shape(scores[0]))) for score in scores)
-    check_whole("size", size, 1, wanted.size)
-    largest_first = np.sort(wanted, axis=None)[::-1]
-    rest = np.cumsum(largest_first[::-1])[::-1]      # what is wanted by entry t and all below it
-    places = size - np.arange(wanted.size)           # places left if the t above have one for sure
-    t = np.argmax(places * largest_first <= rest)    # the first entry that need not be capped
-    return np.minimum(1, places[t] / rest[t] * wanted)
+    first, second = ranking(scores), ranking(others)
+    check_whole("k", k, 1, len(first))
+    check(len(first) == len(second), "others", f"{len(first)} scores", len(second))
+    disputed = np.setxor1d(first[:k], second[:k])
+    return disputed, np.where(np.isin(disputed, first[:k]), 1, -1)
 
 
-def estimated_precision(is_real, rank, probability, k):
-    """Precision among the top k of a ranking, from a sample of weights: (estimate, standard error).
+def estimated_lead(is_real, signs, of, k):
+    """How much more precise one ranking is among its top k: (estimate, standard error), two floats.
 
-    For each weight drawn: is_real by its exact dL (`sampled_effects`), its rank, and the
-    probability with which it was drawn, independently of the others. Horvitz and Thompson (1952): a
-    weight that is drawn with probability p stands for 1 / p weights, so that
+    From exact effects (`sampled_effects`) of s weights drawn without replacement from the `of` of a
+    `disagreement`, and their signs. With d = sign * is_real of mean and variance over the s,
 
-        estimate = 1/k sum_{drawn, rank <= k} is_real / p, of variance
-                   1/k^2 sum_{all, rank <= k} is_real (1 - p) / p
+        lead = of / k * mean(d), of variance (of / k)^2 (1 - s / of) variance(d) / s
 
-    The estimate is right on average, whatever the probabilities; its variance is estimated
-    likewise, with each term over p once more. (That misses real weights that were not drawn, so
-    intervals are a little short.) Recall has no such estimate: its denominator, the number of all
-    real weights, must be estimated as well, from deep ranks where few are drawn.
+    a simple random sample, the Horvitz-Thompson (1952) estimate for equal chances: right on
+    average, its variance too. Few labels and d far from normal make +-1.96 errors a rough interval.
     """
     is_real = check_booleans("is_real", is_real, (None,))
-    rank = check_array("rank", rank, is_real.shape, interval="[1, inf)")
-    p = check_array("probability", probability, is_real.shape, interval="(0, 1]")
+    d = check_array("signs", signs, is_real.shape, interval="[-1, 1]") * is_real
+    check_whole("of", of, max(2, len(d)))
     check_whole("k", k)
-    p = p[is_real & (rank <= k)]
-    return float(np.sum(1 / p) / k), float(np.sqrt(np.sum((1 - p) / p**2)) / k)
-
-
-def sampled_precisions(is_real, rankings, probability, k, rng):
-    """Draw one sample of weights and judge several rankings by it: `estimated_precision` of each.
-
-    is_real (n, n): only the entries drawn are looked at; rankings: a list of `ranks` (n, n);
-    probability (n, n). Returns (len(rankings), 2): an estimate and its standard error for each.
-    """
-    check_kind("rng", rng, np.random.Generator)
-    drawn = rng.random(np.shape(probability)) < probability
-    return np.array([estimated_precision(is_real[drawn], rank[drawn], probability[drawn], k)
-                     for rank in rankings])
+    check(len(d) >= 2, "is_real", "at least two labels", len(d))
+    error = of / k * np.sqrt((1 - len(d) / of) * d.var(ddof=1) / len(d))
+    return float(of / k * d.mean()), float(error)
 
 
 # --- 5. What structure is in interference? --------------------------------------------------------
@@ -643,30 +698,48 @@ def attribution_graph(U, b, x):
     return fires.T * U * x
 
 
-def graph_precision(U, b, is_real, x):
+def edge_effects(U, b, x, y):
+    """What each edge of one example x (n,) does to its squared error, (n, n); > 0: it helps here.
+
+    dL of a single example: (y_hat_i without U_ij x_j - y_i)^2 - (y_hat_i - y_i)^2.
+    """
+    U, b, x = checked(U, b, check_array("x", x, (None,))[None])
+    y = check_array("y", y, b.shape, U.dtype)[:, None]                   # (n, 1)
+    z = preactivations(U, b, x).T                                        # (n, 1)
+    return (relu(z - U * x) - y)**2 - (relu(z) - y)**2
+
+
+def graph_precision(U, b, is_real, x, y, threshold=0.01):
     """What makes one example's graph cleaner than the weights: attribution, or what it leaves out?
 
-    An edge is in play if its source is active and its target fires. Ranks an example's edges in
-    play by attribution U_ij x_j, and by U_ij alone; precision is that among as many edges as there
-    are real ones in play. Chance is the share of real ones.
+    Right edges are those of real weights that help this very example: `edge_effects` > threshold.
+    Each design ranks what it keeps, and its precision is that among as many edges as are right:
 
-    Returns a dict of means over the examples x (B, n) with a real edge in play, "attribution",
-    "weight" and "chance", and "none", the share of examples without.
+        "all"          all weights, by U_ij             "active"   from active sources, by U_ij
+        "firing"       into firing targets, by U_ij     "in play"  both, by U_ij
+        "attribution"  both, by U_ij x_j                "chance"   both, at random
+
+    Returns a dict of means over the examples x (B, n), y (B, n) with a right edge, and "none", the
+    share of examples without. (A right edge is in play: elsewhere ablation changes nothing, or only
+    opens a gate.)
     """
-    U, b, x = checked(U, b, x)
+    U, b, x, y, _ = checked(U, b, x, y, None)
     is_real = check_booleans("is_real", is_real, U.shape)
-    fires = preactivations(U, b, x) > 0                                  # (B, n)
-    shares = {"attribution": [], "weight": [], "chance": []}
-    for example, targets in zip(x, fires):
-        in_play = np.ix_(targets, example > 0)
-        real = is_real[in_play]
-        if real.any():
-            for name, score in (("attribution", U * example), ("weight", U)):
-                precision, _ = precision_recall(score[in_play], real)
-                shares[name].append(precision[real.sum() - 1])
-            shares["chance"].append(real.mean())
-    found = len(shares["chance"])
-    check(found, "x", "examples of which one has a real edge in play", f"{len(x)} without")
+    shares = {name: [] for name in ("all", "active", "firing", "in play", "attribution", "chance")}
+    for example, answer in zip(x, y):
+        active = example > 0                                             # (n,)
+        fires = preactivations(U, b, example)[:, None] > 0               # (n, 1)
+        right = is_real & fires & (edge_effects(U, b, example, answer) > threshold)
+        if right.any():
+            for name, kept, score in (("all", True, U), ("active", active, U), ("firing", fires, U),
+                                      ("in play", fires & active, U),
+                                      ("attribution", fires & active, U * example)):
+                order = np.argpartition(np.where(kept, -score, np.inf), right.sum() - 1, axis=None)
+                best = order[:right.sum()]
+                shares[name].append(right.flat[best].mean())
+            shares["chance"].append(right.sum() / (fires & active).sum())
+    found = len(shares["all"])
+    check(found, "x", "examples of which one has a right edge", f"{len(x)} without")
     return {**{name: float(np.mean(share)) for name, share in shares.items()},
             "none": 1 - found / len(x)}
 
@@ -804,8 +877,12 @@ class Trained:
 
     @cached_property
     def scores(self):
-        """`all_scores` on the other sample; "ceiling" is its exact dL, the best that one can do."""
+        """`all_scores` on the other sample, "size" |U|, and "ceiling", its exact dL: the best score.
+
+        Geometry uses no sample at all.
+        """
         scores = all_scores(self.U, self.b, *self.other)
+        scores["size"] = np.abs(self.U)
         scores["ceiling"] = ablation_effects(self.U, self.b, *self.other)
         return {name: frozen(score) for name, score in scores.items()}
 
@@ -816,6 +893,16 @@ class Trained:
     def loss_with(self, U, b):
         """The loss on x, y with other weights and another bias."""
         return LiftedModel(U, b).loss(self.x, self.y)
+
+    def kept_loss(self, score, refit_bias=False, examples=8192):
+        """True loss over the whole model's if as many weights are kept as are real, by a score.
+
+        On part of the other sample, so that the labels know only how many to keep.
+        """
+        score = self.scores[score] if isinstance(score, str) else score
+        x, y = (part[:examples] for part in self.other)
+        kept, = pruned_loss(self.U, self.b, x, y, score, [self.is_real.sum()], refit_bias)
+        return kept / LiftedModel(self.U, self.b).loss(x, y)
 
     def average_precision(self, score, targets=slice(None)):
         """How well a score, or the one of that name, finds the real weights into some targets."""
@@ -881,48 +968,71 @@ def film(seed, steps):
 
 @lru_cache(maxsize=None)
 def simple_model(seed, steps=300, density=0.02, batch_size=1024, learning_rate=1e-3,
-                 schedule="constant"):
+                 schedule="constant", start=None, decay=1.0):
     """The simple configuration: a tied model gives back 100 features through 20 dimensions.
 
-    300 steps leave it undertrained, as the note does on purpose.
+    300 steps leave it undertrained, as the note does on purpose. `seed` fixes the data, `start` the
+    initial weights (default: the seed too); feature i has importance decay^i.
     """
-    task = identity_task(100, density)
-    model = TiedModel.initialise(np.random.default_rng(seed), 100, 20)
+    task = identity_task(100, density, importance=decay ** np.arange(100))
+    model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
     train(model, task, steps, batch_size, learning_rate, seed, schedule, progress=counter)
     return Trained(task, model, seed)
 
 
-def converged_model(seed, density, batch_size=1024):
+def converged_model(seed, density, batch_size=1024, start=None, decay=1.0):
     """The simple configuration after 3000 steps at three times the learning rate, on a cosine."""
-    return simple_model(seed, 3000, density, batch_size, 3e-3, "cosine")
+    return simple_model(seed, 3000, density, batch_size, 3e-3, "cosine", start, decay)
 
 
 @lru_cache(maxsize=None)
-def block_model(seed, run=0, density=0.3, steps=2000):
-    """The block configuration: an untied model learns a block circuit on 128 features through 16.
+def block_model(seed, run=0, density=0.3, start=0.05, steps=1000):
+    """The learned model: the note's block circuit, 128 features through 16 dimensions, untied.
 
-    `seed` fixes the circuit; each run trains on it independently. Stopped early: most targets are
-    still silent, and the loss is only a little below that of the best constant answer.
+    W_up starts at `start` times the default scale, small, so that hardly anything of it is left
+    after training. `seed` fixes the circuit; each run trains on it independently.
     """
-    task = block_task(seed=seed, density=density)
-    model = UntiedModel.initialise(np.random.default_rng((seed, run)), 128, 16)
+    task, rng = block_task(seed=seed, density=density), generator((seed, run))
+    model = UntiedModel.initialise(rng, 128, 16, scale=(16**-0.5, start * 16**-0.5))
     train(model, task, steps, 256, 1e-3, (seed, run), progress=counter)
     return Trained(task, model, seed)
 
 
+def silent_model(seed, run=0, density=0.3):
+    """The silent model: the same circuit, 2000 steps from an ordinary start. It hardly learns."""
+    return block_model(seed, run, density, start=1.0, steps=2000)
+
+
 @lru_cache(maxsize=None)
-def block_stages(seed, run, steps):
-    """The block configuration at several numbers of training steps: a Trained for each."""
-    task = block_task(seed=seed)
-    model = UntiedModel.initialise(np.random.default_rng((seed, run)), 128, 16)
-    history = train(model, task, max(steps), 256, 1e-3, (seed, run), snapshots=steps,
-                    progress=counter)
-    return tuple(Trained(task, UntiedModel(**history.snapshots[step]), seed) for step in steps)
+def sources_model(seed, run=0, n_sources=4, density=0.1, n_residual=16):
+    """The third model: as many sources for every target and no bias, so that no target is silent.
+
+    2000 steps on a cosine from an ordinary start.
+    """
+    task = block_task(density=density, bias=0.0, seed=seed, n_sources=n_sources)
+    model = UntiedModel.initialise(generator((seed, run)), 128, n_residual)
+    train(model, task, 2000, 512, 3e-3, (seed, run), "cosine", progress=counter)
+    return Trained(task, model, seed)
+
+
+def memory_of_start(seed, start, steps=2000):
+    """How much of its start a block model still is: (silent, of these by the task, r, r live).
+
+    Counts of targets, and mean cosines between rows of W_up and what they started as, over the
+    silent and over the live ones.
+    """
+    trained = block_model(seed, start=start, steps=steps)
+    first = UntiedModel.initialise(generator((seed, 0)), 128, 16).W_up             # (n, m)
+    W_up, live = trained.model.W_up, trained.live
+    lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)         # (n,)
+    cosine = np.sum(W_up * first, axis=1) / lengths                                # (n,)
+    by_task = trained.y.mean(axis=0) <= 0.01 * trained.y.mean(axis=0).max()        # (n,)
+    return np.sum(~live), np.sum(~live & by_task), cosine[~live].mean(), cosine[live].mean()
 
 
 @lru_cache(maxsize=None)
 def block_mask(seed):
-    """The learned mask of the block model as booleans (n, n), and the bias trained with it (n,)."""
+    """The learned mask of the learned model as booleans (n, n), and its trained bias (n,)."""
     model = block_model(seed)
     mask, b = learned_mask(model.U, model.b, model.task, seed=seed, progress=counter)
     return frozen(mask > 0.5), frozen(b)
@@ -942,19 +1052,17 @@ def stored_features(W):
     return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
-def worst_and_random_gains(trained, examples=1024):
-    """For each stored feature of a tied model: (1 / D, worst `push_gain`, gain at random)."""
-    rng, U, W = np.random.default_rng((trained.seed, 4)), trained.U, trained.model.W
-    x, _ = trained.task.batch(rng, examples)
-    worst, random = (push_gain(U, trained.b, x, directions)
-                     for directions in (U, rng.normal(size=U.shape)))
-    return np.array([1 / feature_dimensionality(W), worst, random])[:, stored_features(W)]
+def sharing_costs(trained, features, examples=16384):
+    """What sharing costs each of some features of a tied model, by the laws and as measured.
 
-
-def mean_side_effects(trained, features=10):
-    """Means over the first stored features: (1 / D - 1, `steering_side_effects` before, after)."""
-    model, W = trained.model, trained.model.W
-    stored = stored_features(W)[:features]
-    law = 1 / feature_dimensionality(W)[stored] - 1
-    effects = [steering_side_effects(model, trained.x[:16384], j) for j in stored]
-    return law.mean(), *np.mean(effects, axis=0)
+    Returns a dict of arrays (k,): "shared" = 1 / D, "gain" = worst `push_gain` squared, "random" =
+    that in a random direction, and 1 + `steering_side_effects`, "before" and "after" the relu.
+    """
+    U, b, x = trained.U, trained.b, trained.x[:examples]
+    directions = generator((trained.seed, 4)).normal(size=U.shape)
+    effects = [steering_side_effects(trained.model, x, j) for j in features]
+    before, after = 1 + np.transpose(effects)
+    return {"shared": 1 / feature_dimensionality(trained.model.W)[features],
+            "gain": push_gain(U, b, x[:4096], U)[features]**2,
+            "random": push_gain(U, b, x[:4096], directions)[features]**2,
+            "before": before, "after": after}

@@ -56,14 +56,24 @@ DIVERGING = LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
     "ceiling": ("exact \u0394L, another sample", "black", "-"),
-    "second_order": ("second order", BLUE, (0, (6, 2))),
+    "second_order": ("second order, with answers", "black", (0, (6, 2))),
+    "live_geometry": ("geometry, silent targets last", BLUE, "-"),
+    "geometry": ("geometry", BLUE, (0, (4, 1))),
+    "cosine": ("cosine", SKY, "-"),
     "era": ("ERA", VERMILION, "-."),
-    "target_weighted": ("target-weighted", SKY, (0, (8, 2, 1, 2, 1, 2))),
-    "effectiveness": ("effectiveness", "#666666", (0, (3, 1))),
+    "covariance": ("covariance, no weight in it", "0.4", "-"),
+    "target_weighted": ("target-weighted", "0.4", "-"),
+    "twera": ("TWERA, published", "0.4", "-"),
+    "effectiveness": ("effectiveness", "0.4", "-"),
     "weight": ("weight", ORANGE, "-"),
     "size": ("|weight|", "black", (0, (1, 1))),
-    "twera": ("TWERA, published", PURPLE, ":"),
     "frequency": ("frequency", GREY, (0, (1, 2))),
+    "random": ("random", GREY, (0, (1, 2))),
+}
+PATIENTS = {  # how a model is drawn where several are compared: label, marker, colour
+    "learned": ("learned model", {"marker": "o", "color": "k"}),
+    "third": ("third model, 4 sources", {"marker": "s", "color": PURPLE}),
+    "silent": ("silent model", {"marker": "X", "color": "0.55"}),
 }
 FIGURES = {}                                       # name -> builder, in reading order
 
@@ -100,9 +110,9 @@ def figure(status, source):
     """Make a builder a figure of the lesson: in our style, its numbers plain, in FIGURES."""
     def decorate(builder):
         @functools.wraps(builder)
-        def build(seed=0, *settings):
+        def build(seed=0, *values, **settings):
             with style():
-                slide, numbers = builder(check_whole("seed", seed, 0), *settings)
+                slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
             return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
 
         build.__doc__ = f"{builder.__doc__ or ''}\n\nStatus: {status}. Source: {source}."
@@ -137,10 +147,9 @@ def heatmap(ax, matrix, title, limit=1, digits=None, labels=("source j", "target
 def arrows(ax, W, title):
     """Features in the plane: the columns of W (2, n) as numbered arrows."""
     for i, (right, up) in enumerate(W.T):
-        length = np.hypot(right, up)
         ax.annotate("", (right, up), (0, 0), arrowprops={"arrowstyle": "->", "lw": 3, "color": "k"})
-        label = np.array([right, up]) * max(1.17 * length, 0.3) / length
-        ax.text(*label, str(i), ha="center", va="center", weight="bold")
+        if np.hypot(right, up) > 0.2:
+            ax.text(1.17 * right, 1.17 * up, str(i), ha="center", va="center", weight="bold")
     ax.set(title=title, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=(-1, 0, 1),
            yticks=(-1, 0, 1))
 
@@ -193,6 +202,16 @@ def bars(ax, names, pairs, title):
     ax.set_xticks(range(len(names)), names, fontsize=13)
     ax.set(title=title, ylim=(0, 1.3 * max(map(max, pairs.values()))))
     ax.legend(loc="upper right", ncols=2)
+
+
+def dots(ax, rows, series, **labels):
+    """A row of dots for each name, from the top: series is a list of (label, values, mark)."""
+    ax.hlines(range(len(rows)), *labels["xlim"], color="0.9", lw=1.5, zorder=0)
+    for label, values, mark in series:
+        ax.plot(values, range(len(rows)), label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), **labels)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(left=False)
 
 
 def log_ticks(axis, values):
@@ -276,6 +295,50 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
                    "failed starts": failed, "starts": starts, **gaps}
 
 
+@figure("exact, and measured", "Toy Models of Superposition; Persona Vectors (2025)")
+def cost_of_sharing(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003), decay=0.97):
+    """What does it cost to share a dimension? Worst push and steering: 1 / D, both of them."""
+    slide, axes = new_figure(2, height=6.8)
+    equal = [itf.converged_model(seed, density, batch_size=256) for density in densities]
+    equal = [itf.sharing_costs(model, itf.stored_features(model.model.W)[::9]) for model in equal]
+    early = itf.simple_model(seed, 300, 0.05, decay=decay)
+    length = np.linalg.norm(early.model.W, axis=0)
+    some = np.flatnonzero(length > 0.1)[::4]
+    uneven = itf.sharing_costs(early, some)
+    groups = {key: np.concatenate([costs[key] for costs in equal]) for key in equal[0]}
+    looks = {"gain": ("worst push: (gain / own weight)\u00b2", "^", VERMILION, 9),
+             "before": ("steering, before the relu", "o", "k", 5),
+             "after": ("steering, after the relu", "s", SKY, 7)}
+    for ax, costs, top, title in (
+            (axes[0], groups, 6, f"equally important, {len(densities)} densities"),
+            (axes[1], uneven, 300, "less and less important, stopped early")):
+        ax.plot([1, top], [1, top], color="0.7", lw=8, alpha=0.6, label="derived: 1 / D")
+        for key, (label, marker, color, size) in looks.items():
+            ax.plot(costs["shared"], costs[key], marker, color=color, ms=size, label=label)
+        ax.set(xscale="log", yscale="log", xlabel="features per dimension, 1 / D", title=title,
+               xlim=(0.95, top), ylim=(0.95, top))
+        ticks = (1, 2, 3, 4, 5) if top < 10 else (1, 3, 10, 30, 100, 300)
+        log_ticks(ax.xaxis, ticks)
+        log_ticks(ax.yaxis, ticks)
+    axes[0].set_ylabel("squared effect / the wanted one's")
+    axes[0].legend(loc="upper left")
+    stored = length[some] > 0.5
+    off = {key: np.abs(uneven[key] / uneven["shared"] - 1) for key in ("gain", "before")}
+    after = [costs["after"].mean() - 1 for costs in equal]
+    caption(slide, f"""A worst push and a steered feature pay alike, 1 / D, up to
+        {groups["gain"].max():.1f}. The relu hides most. Right: where the law ends, for features
+        hardly stored.""")
+    return slide, {"gain off the law": np.nanmax(np.abs(groups["gain"] / groups["shared"] - 1)),
+                   "steering off the law": np.abs(groups["before"] / groups["shared"] - 1).max(),
+                   "largest gain": np.nanmax(groups["gain"]),
+                   "random push": np.nanmean(groups["random"]),
+                   "side effects after the relu": after, "largest after": max(after),
+                   "after, sparsest": after[-1],
+                   "uneven: gain off": np.nanmax(off["gain"]),
+                   "uneven: steering off, stored": off["before"][stored].max(),
+                   "uneven: steering off, hardly stored": off["before"][length[some] < 0.2].max()}
+
+
 @figure("reproduced", "the note")
 def decomposition(seed):
     """Can U be split into real and interference weights? Yes, and here two definitions agree."""
@@ -320,306 +383,408 @@ def weight_histogram(seed):
                    "smallest interference": rest.min(), "gap": real.min() - rest.max()}
 
 
-@figure("reproduced", "the note")
+@figure("reproduced; what the start does is ours", "the note")
 def two_models(seed):
-    """Does interference repeat when a model is trained again? No; real weights do."""
-    slide, axes = new_figure(2, sharex=True, sharey=True, height=7)
+    """Does interference repeat when a model is trained again? Only from the same start."""
+    early = itf.simple_model(seed), itf.simple_model(seed, start=seed + 1)
+    final = {start: itf.simple_model(data, 3000, schedule="cosine", start=start)
+             for data, start in ((seed, seed), (seed, seed + 1))}
+    other_data = itf.simple_model(seed + 1, 3000, schedule="cosine", start=seed)
+    pairs = {"another start, early": early, "another start": tuple(final.values()),
+             "other data, same start": (final[seed], other_data)}
+    real = early[0].task.A > 0
+    slide, axes = new_figure(3, sharex=True, sharey=True, height=6)
     numbers = {}
-    for ax, name, steps, schedule in ((axes[0], "undertrained", 300, "constant"),
-                                      (axes[1], "converged", 3000, "cosine")):
-        first, second = (itf.simple_model(s, steps, schedule=schedule) for s in (seed, seed + 1))
-        real = first.task.A > 0
-        two_runs(ax, first.U, second.U, real, 16, f"{name}: {steps} steps", (-1, 1.6),
-                 xlabel="U, one seed", ylabel="U, another seed")
-        numbers |= {f"r, {name}": itf.correlation(first.U[~real], second.U[~real]),
-                    f"real, {name}": [first.U[real].min(), first.U[real].max()]}
-    axes[0].legend(loc="lower right", markerscale=2)
-    edge = np.quantile(first.U[~real], 0.999)
+    for ax, (name, (first, second)) in zip(axes, pairs.items()):
+        numbers[f"r, {name}"] = r = itf.correlation(first.U[~real], second.U[~real])
+        numbers[f"real, {name}"] = [second.U[real].min(), second.U[real].max()]
+        two_runs(ax, first.U, second.U, real, 16, f"{name}: r = {r:.2f}", (-1, 1.6),
+                 xlabel=f"U after {300 if 'early' in name else 3000} steps")
+    axes[0].set_ylabel("U, trained again")
+    axes[0].legend(loc="lower right", markerscale=2, fontsize=12)
+    edge = np.quantile(final[seed].U[~real], 0.999)
     axes[1].axvline(edge, color="k", lw=1.5, linestyle="--")
-    axes[1].text(edge + 0.04, 0.4, f"99.9 % of\ninterference\nis below {edge:.2f}")
-    caption(slide, f"""Interference of two seeds: r = {numbers["r, undertrained"]:.2f}, converged
-        {numbers["r, converged"]:.2f}. Real weights are positive in both.""")
-    return slide, {**numbers, "edge, converged": edge}
+    axes[1].text(edge + 0.05, 0.5, f"99.9 % of\ninterference\nbelow {edge:.2f}", fontsize=12)
+    caption(slide, """Real weights come back from every start. Interference comes back with other
+        data, but not from another start: the start decides it.""")
+    return slide, {**numbers, "edge": edge}
 
 
 @figure("reproduced", "the note; Towards Monosemanticity (2023), its base64 feature")
 def block_histogram(seed):
     """What if real and interference weights overlap? Then no threshold on the weight finds them."""
-    model = itf.block_model(seed)
+    model, silent = itf.block_model(seed), itf.silent_model(seed)
     real, rest = model.U[model.is_real], model.U[~model.is_real]
-    overlap = np.mean(real < np.quantile(rest, 0.99))
-    harms = np.mean(model.dL < 0)
+    numbers = {}
+    for name, m in (("", model), (", silent model", silent)):
+        outside, matters = m.task.A == 0, np.abs(m.dL) > itf.THRESHOLD
+        top = np.quantile(m.U[~m.is_real], 0.99)
+        numbers |= {f"overlap{name}": np.mean(m.U[m.is_real] < top),
+                    f"harms, outside A{name}": np.mean(m.dL[outside & matters] < 0),
+                    f"harms, of all{name}": np.mean(m.dL < 0),
+                    f"silent targets{name}": np.sum(~m.live),
+                    f"loss over constant{name}": m.over_constant,
+                    f"real{name}": m.is_real.sum(), f"real in A{name}": m.is_real[~outside].sum()}
     slide, (whole, positive) = new_figure(2)
-    helps_and_harms(whole, model.U, model.dL, 50, f"all {model.U.size} weights")
+    matters = np.abs(model.dL) > itf.THRESHOLD
+    helps_and_harms(whole, model.U[matters], model.dL[matters], 50,
+                    "weights that matter: |\u0394L| > 0.0001")
     groups = [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)]
     histograms(positive, groups, np.linspace(0, model.U.max(), 31),
-               title="the positive ones, cut off", ylim=(0, len(real)))
-    caption(slide, f"""{harms:.0%} of all weights harm. {overlap:.0%} of the real
-        ones hide: they are smaller than the top 1 % of interference.""")
-    return slide, {"overlap": overlap, "share that harms": harms,
-                   "silent targets": np.sum(~model.live), "loss over constant": model.over_constant}
+               title="the positive ones, cut off", ylim=(0, len(real) / 2))
+    caption(slide, f"""{numbers["overlap"]:.0%} of the real weights are smaller than the top 1 % of
+        interference. Outside the circuit {numbers["harms, outside A"]:.0%} of what matters
+        harms.""")
+    return slide, numbers
 
 
-@figure("reproduced", "the note")
+@figure("reproduced for one model; the rest is ours", "the note")
 def learned_vs_ideal(seed):
-    """What became of each ideal weight? It was shrunk or not learned; others were made up."""
-    model = itf.block_model(seed)
-    A, U, matters = model.task.A, model.U, np.abs(model.dL) > itf.THRESHOLD
-    wanted = A > 0
-    lost = wanted & (U < 0.2 * A)
-    shrunk = wanted & ~lost & (U < A)
-    spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.06, 0.02, A.shape))
-    slide, ax = new_figure(height=7)
-    points(ax, spread, U, (("within \u00b1 0.0001", ~matters, NEITHER, 25),
-                           ("harms", matters & ~model.is_real, HARMS, 45),
-                           ("real", model.is_real, REAL, 70)),
-           xlabel="ideal weight A (zeros are spread out)", ylabel="learned weight U",
-           xlim=(-0.1, 1.55), title=f"block model: {wanted.sum()} weights to learn")
-    ax.plot([0, 1, np.nan, 0, 1], [0, 1, np.nan, 0, 0.2], "k:", lw=1.5)
-    for right, up, text in ((1.02, 0.95, "learned exactly"), (1.02, 0.5, f"shrunk: {shrunk.sum()}"),
-                            (1.02, -0.3, f"not learned (below a fifth): {lost.sum()}"),
-                            (0.04, 0.93 * U.min(), f"interference (A = 0): {np.sum(~wanted)}")):
-        ax.text(right, up, text, weight="bold", va="center")
-    ax.legend(loc="upper left", bbox_to_anchor=(0.1, 1), title="by \u0394L", markerscale=1.5)
-    shares = {"too small": np.mean(U[wanted] < A[wanted]), "not learned": np.mean(lost[wanted]),
-              "negative": np.mean(U[wanted] < 0), "largest interference": U[~wanted].max()}
-    caption(slide, f"""{shares["too small"]:.0%} of ideal weights were learned too small,
-        {shares["not learned"]:.0%} hardly or with the wrong sign.""")
-    return slide, shares
-
-
-@figure("that real weights agree better is reproduced; r is ours", "the note")
-def block_two_models(seed):
-    """Which weights do two runs share? It depends on which are looked at: selection makes r."""
-    first, second = itf.block_model(seed), itf.block_model(seed, run=1)
-    in_A = first.task.A > 0
-    sets = {"real in run 1": first.is_real, "all of A": in_A,
-            "real in both runs": first.is_real & second.is_real,
-            "interference": ~first.is_real & ~in_A}
-    r = {name: itf.correlation(first.U[mask], second.U[mask]) for name, mask in sets.items()}
-    slide, axes = new_figure(3, sharex=True, sharey=True, height=6)
-    for ax, name in zip(axes, sets):
-        two_runs(ax, first.U, second.U, sets[name], 6, f"{name}: r = {r[name]:.2f}", (-1, 1.5),
-                 xlabel="U, run 1")
-    axes[0].set_ylabel("U, run 2")
-    found = first.is_real & in_A
-    again, of = np.sum(found & second.is_real), np.sum(found)
-    caption(slide, f"""The same two runs of one circuit three times. {again} of {of} real weights in
-        A are real again in run 2; interference: r = {r["interference"]:.2f}.""")
-    return slide, {**{f"r, {name}": value for name, value in r.items()},
-                   "real again": again / of, "counted again": again, "of": of}
-
-
-@figure("order reproduced; published TWERA and the levels not", "the note; Circuit Tracing")
-def precision_recall(seed):
-    """Can cheap heuristics find the real weights? In part; most of it is knowing silent targets."""
-    model = itf.block_model(seed)
-    slide, axes = new_figure(2, sharey=True, height=7)
-    area = {}
-    for ax, title, suffix, targets in ((axes[0], "all targets", "", slice(None)),
-                                       (axes[1], "live targets only", ", live", model.live)):
-        for name in sorted(model.scores, key=list(RANKINGS).index):
-            precision, recall = itf.precision_recall(model.scores[name][targets],
-                                                     model.is_real[targets])
-            area[name + suffix] = both = itf.average_precision(precision, recall)
-            curve(ax, name, recall, precision, f"{area[name]:.2f}   {both:.2f}   {{}}")
-        ax.set(xlabel="recall: real weights found", title=title, ylim=(0, 1.04))
-    axes[0].set_ylabel("precision: what is found is real")
-    axes[1].legend(**BESIDE, title="average precision: all, live")
-    silent = np.sum(~model.live)
-    top = itf.ranking(model.scores["twera"])[:100] // len(model.U)         # targets of the top 100
-    caption(slide, f"""Weight, ERA and TWERA differ because {silent} of {len(model.U)} targets are
-        silent. Among live targets they are about equally good.""")
-    return slide, {"era": area["era"], **area, "base rate": model.is_real.mean(),
-                   "silent targets": silent, "targets": len(model.U),
-                   "silent in TWERA's top 100": np.sum(~model.live[top])}
-
-
-@figure("ours", "the note stops its model at a stage that it does not name")
-def stages(seed, steps=(250, 500, 1000, 2000, 4000, 8000)):
-    """Is that a law or a moment? The ranks of the heuristics are a moment, live targets less so."""
-    names, table = ("second_order", "era", "weight", "twera"), collections.defaultdict(list)
-    for model, other in zip(*(itf.block_stages(seed, run, steps) for run in (0, 1))):
-        rest = model.task.A == 0
-        table["loss / best constant's"].append(model.over_constant)
-        table["share of silent targets"].append(np.mean(~model.live))
-        table["interference r, two runs"].append(itf.correlation(model.U[rest], other.U[rest]))
-        for name in names:
-            score = itf.SCORES[name](model.U, model.b, *model.other)
-            table[name].append(model.average_precision(score))
-            table[f"{name}, live"].append(model.average_precision(score, model.live))
-    slide, axes = new_figure(3, sharex=True, sharey=True, height=6.6)
-    for key, mark in zip(list(table)[:3], ("ko-", "ks--", "kD:")):
-        axes[0].plot(steps, table[key], mark, label=key)
-    for name in names:
-        curve(axes[1], name, steps, table[name], marker="o")
-        curve(axes[2], name, steps, table[f"{name}, live"], marker="o")
-    for ax, title in zip(axes, ("the model", "average precision", "on live targets only")):
-        ax.axvline(2000, color="0.8", lw=8, zorder=0)
-        ax.set(title=title, xscale="log", xlabel="training steps", ylim=(-0.05, 2),
-               yticks=np.linspace(0, 1, 6))
-        log_ticks(ax.xaxis, steps[::2])
-        ax.legend(loc="upper left")
-    lead = np.abs(np.subtract(table["era, live"], table["weight, live"]))[3:].max()
-    caption(slide, f"""All other block figures are the grey moment, 2000 steps. From there on, ERA
-        and weight differ by at most {lead:.2f} on live targets.""")
-    last = {f"{name}, last": values[-1] for name, values in table.items()}
-    return slide, {"ERA against weight, live": lead, **last, **table}
-
-
-@figure("reproduced; second order is ours", "the note")
-def loss_gain(seed):
-    """How much of the loss do a few precise weights explain? More than all of them together."""
-    model = itf.block_model(seed)
-    oracle = model.dL[model.is_real].sum()
-    same = model.dL.sum() / oracle
-    slide, ax = new_figure(height=6.8)
-    best, kept = {}, np.arange(1, model.U.size + 1)
-    for name in ("second_order", "era", "target_weighted", "weight"):
-        precision, _ = itf.precision_recall(model.scores[name], model.is_real)
-        gain = itf.loss_gain(model.scores[name], model.dL) / oracle
-        last, best[f"{name} best"] = np.flatnonzero(precision >= 0.8)[-1:], gain.max()
-        curve(ax, name, kept, gain, f"{{}}, best {gain.max():.2f}")
-        ax.plot(kept[last], gain[last], "o", color=RANKINGS[name][1], mec="k", ms=13)
-    ax.plot(model.is_real.sum(), 1, "*", color=GREEN, mec="k", ms=24, zorder=4,
-            label="oracle: the real weights")
-    ax.plot([], [], "o", color="w", mec="k", ms=13, label="last point of 80 % precision")
-    ax.axhline(same, color="k", lw=1.5, ls="--", label=f"same loss as the original: {same:.2f}")
-    ax.axhspan(same, 1.08, color="0.93", zorder=0)
-    ax.text(1.2, 1.02, "better than the original")
-    ax.set(xscale="log", xlabel="number of weights kept, best first", ylim=(0, 1.08),
-           ylabel="loss gain / the oracle's")
-    ax.legend(**BESIDE)
-    caption(slide, f"""All weights together gain {same:.2f} of what the real ones alone do:
-        interference costs the rest.""")
-    return slide, {"all over oracle": same, **best}
+    """Did training find the circuit, and again? The learned model nearly, the silent one in part."""
+    slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
+    numbers, words = {}, []
+    for row, name, make in ((axes[0], "learned", itf.block_model),
+                            (axes[1], "silent", itf.silent_model)):
+        model, again = make(seed), make(seed, 1)
+        A, U, wanted = model.task.A, model.U, model.task.A > 0
+        rest = ~wanted & ~model.is_real
+        spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.1, -0.02, A.shape))
+        harms = model.dL < -itf.THRESHOLD
+        points(row[0], spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
+                                   ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
+               ylabel=f"{name} model: U", ylim=(-1, 1.5))
+        row[0].plot([0, 1], [0, 1], "k:", lw=1.5)
+        points(row[1], again.U, U, (("not in A", rest, INTERFERENCE, 10),
+                                    ("in A", wanted, REAL, 36)), xlim=(-1, 1.5))
+        found = model.is_real & wanted
+        r = {key: itf.correlation(U[mask], again.U[mask])
+             for key, mask in (("in A", wanted), ("interference", rest))}
+        numbers |= {f"median U/A, {name}": np.median(U[wanted] / A[wanted]),
+                    f"too small, {name}": np.mean(U[wanted] < A[wanted]),
+                    f"negative, {name}": np.mean(U[wanted] < 0),
+                    f"largest interference, {name}": U[~wanted].max(),
+                    f"r in A, {name}": r["in A"], f"r, interference, {name}": r["interference"],
+                    f"real again, {name}": np.mean(again.is_real[found]),
+                    f"again by chance, {name}": np.mean(again.is_real[wanted])}
+        row[0].text(0.62, -0.75, f"median U/A: {numbers[f'median U/A, {name}']:.2f}", weight="bold")
+        row[1].text(-0.95, 1.2, f"r in A: {r['in A']:.2f},  r elsewhere: {r['interference']:.2f}",
+                    weight="bold")
+    axes[0, 0].set_title("run 1 against the ideal")
+    axes[0, 1].set_title("run 1 against run 2")
+    axes[1, 0].set_xlabel("ideal weight A (zeros are spread out)")
+    axes[1, 1].set_xlabel("U, run 2")
+    for ax in axes[0]:
+        ax.legend(loc="lower right" if ax is axes[0, 1] else "upper left", markerscale=2,
+                  fontsize=12)
+    caption(slide, """Weights come out smaller than the ideal ones. The learned model finds the same
+        circuit again; the silent one, only a part of it.""")
+    return slide, numbers
 
 
 @figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1990)")
 def second_order(seed):
     """Do two matrix products give the effect of every weight? Nearly: they miss only gate flips."""
-    model = itf.block_model(seed)
+    model, silent = itf.block_model(seed), itf.silent_model(seed)
     estimate, exact = itf.second_order_effects(model.U, model.b, model.x, model.y), model.dL
     flips = itf.gate_flip_rate(model.U, model.b, model.x)
     often, r = flips > np.quantile(flips, 0.99), itf.correlation(estimate, exact)
     of_error, of_effect = (size[often].sum() / size.sum()
                            for size in (np.abs(estimate - exact), np.abs(exact)))
-    ends = 1.3 * min(estimate.min(), exact.min()), 1.3 * max(estimate.max(), exact.max())
     slide, ax = new_figure(height=7)
+    ends = 1.5 * min(estimate.min(), exact.min()), 1.5 * max(estimate.max(), exact.max())
+    ax.plot(ends, ends, color=GREY, lw=1.5, zorder=0)
     points(ax, estimate, exact, (
-        ("other weights", ~often, {"color": SKY, "marker": "o"}, 35),
-        ("the 1 % that flip gates most", often, {"color": "k", "marker": "P"}, 45)))
-    ax.plot(ends, ends, color=GREY, lw=1.5, zorder=0, label="estimate = exact")
+        ("other weights", ~often, NEITHER, 60),
+        ("the 1 % that flip gates most often", often, {"color": BLUE, "marker": "P"}, 60)))
     ax.set_xscale("symlog", linthresh=itf.THRESHOLD)
     ax.set_yscale("symlog", linthresh=itf.THRESHOLD)
+    ticks = [sign * size for sign in (-1, 1) for size in (0.01, 0.001, 0.0001)] + [0, 0.1]
+    log_ticks(ax.xaxis, ticks)
+    log_ticks(ax.yaxis, ticks)
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
            title=f"the effect of {exact.size} weights: r = {r:.3f}")
     ax.legend(loc="upper left", markerscale=1.5)
     caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
         {of_effect:.0%} of all |\u0394L|: they are simply the large ones.""")
+    other = itf.second_order_effects(silent.U, silent.b, silent.x, silent.y)
     return slide, {"r": r, "error share of flippers": of_error,
-                   "effect share of flippers": of_effect}
+                   "effect share of flippers": of_effect,
+                   "r, silent model": itf.correlation(other, silent.dL)}
 
 
-@figure("ours", "the note's remark that gains do not simply add up")
-def pruned_loss(seed, sizes=(10, 30, 100, 300, 1000, 3000, 8000, 16384)):
-    """Does a good ranking make a good small model? Only with a bias that is fitted to it."""
-    model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
-    x, y = (part[:4096] for part in model.other)
-    scores = {**model.scores, "size": np.abs(model.U)}
-    names = ("ceiling", "second_order", "era", "target_weighted", "weight", "size", "frequency")
-    whole = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])[0]
-    losses, star = {}, {}
-    slide, axes = new_figure(2, sharex=True, sharey=True, height=7.2)
-    for ax, refit, title in zip(axes, (False, True), ("bias as trained", "bias refitted")):
-        for name in names:
-            loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit) / whole
-            losses[name, refit] = loss
-            curve(ax, name, sizes, loss)
-        loss, = itf.pruned_loss(model.U, mask_bias, x, y, mask, [mask.sum()], refit) / whole
-        star[refit] = loss
-        ax.plot(mask.sum(), loss, "*", color=PURPLE, mec="k", ms=22, zorder=4, label="learned mask")
-        ax.axhline(1, color="k", lw=1, ls=":", label=f"whole model: {whole:.2f}")
-        ax.set(xscale="log", yscale="log", title=title, xlabel="number of weights kept")
-        log_ticks(ax.yaxis, (0.5, 0.7, 1, 2, 3, 5, 10))
-    axes[0].set_ylabel("true loss / the whole model's")
-    axes[1].legend(**BESIDE)
-    by_weight, by_size = (losses[name, False].max() for name in ("weight", "size"))
-    caption(slide, f"""Ranked by signed weight, up to {by_weight:.1f} times the loss, by size
-        {by_size:.1f}. Refitted, the mask's {mask.sum()} weights: {star[True]:.2f} times.""")
-    return slide, {"mask refitted": star[True], "mask": star[False], "mask keeps": mask.sum(),
-                   "mask in A": np.mean(model.task.A[mask] > 0), "worst, weight": by_weight,
-                   "worst, size": by_size,
-                   "best refitted": min(losses[name, True].min() for name in names)}
+@figure("ours", "both axes: Turner, Wu, Batson (2026)")
+def effectiveness(seed):
+    """Do the weights that move the output most help? That depends on the model."""
+    slide, axes = new_figure(2, sharex=True, sharey=True, height=7)
+    share = {}
+    for ax, (name, make) in zip((*axes, None), (("learned", itf.block_model),
+                                                ("silent", itf.silent_model),
+                                                ("third", itf.sources_model))):
+        model = make(seed)
+        effect = itf.effectiveness(model.U, model.b, model.x)
+        half = 1.96 * itf.ablation_standard_errors(model.U, model.b, model.x, model.y)
+        helps, harms = model.dL > half, model.dL < -half
+        top = itf.ranking(effect)[:effect.size // 100]
+        share[name] = harms.flat[top].mean()
+        if ax:
+            points(ax, effect, model.dL, (("not told apart from 0", ~helps & ~harms, NEITHER, 22),
+                                          ("harms", harms, HARMS, 22), ("helps", helps, HELPS, 22)),
+                   xscale="log", xlim=(1e-7, 0.2), xlabel="effectiveness: E[(change of output)\u00b2]",
+                   title=f"{name} model")
+            ax.errorbar(effect.flat[top[::8]], model.dL.flat[top[::8]], half.flat[top[::8]],
+                        fmt="none", ecolor="k", elinewidth=1, capsize=3)
+            ax.axvspan(effect.flat[top[-1]], 0.2, color="0.93", zorder=0)
+            ax.text(0.15, -0.003, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="top",
+                    weight="bold")
+    axes[0].set_yscale("symlog", linthresh=itf.THRESHOLD)
+    log_ticks(axes[0].yaxis, (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1))
+    axes[0].set_ylabel("helpfulness: \u0394L \u00b1 1.96 errors")
+    axes[0].legend(loc="upper left", markerscale=2)
+    caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
+        {share["silent"]:.0%} in another, {share["third"]:.0%} in a third. Moving the output is not
+        helping.""")
+    return slide, {f"harm in the top 1 %, {name}": value for name, value in share.items()}
 
 
-@figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
-def sampled_truth(seed, k=100, draws=(41, 82, 164, 328, 656), repeats=200):
-    """Can a few exact effects tell which heuristic is better? Yes, if drawn by rank."""
-    model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
-    scores = [model.scores["era"], model.scores["weight"]]
-    rankings = [itf.ranks(score) for score in scores]
-    truth = [np.mean(model.is_real[rank <= k]) for rank in rankings]
-    slide, (left, right) = new_figure(2)
-    right_order, covered = {}, {}
-    for size, design in itertools.product(draws, ("by rank", "uniformly")):
-        probability = (itf.inclusion_probabilities(scores, size) if design == "by rank"
-                       else np.full(model.U.shape, size / model.U.size))
-        trials = np.array([itf.sampled_precisions(model.is_real, rankings, probability, k, rng)
-                           for _ in range(repeats)])               # (repeats, which, 2)
-        right_order[design, size] = np.mean(trials[:, 0, 0] > trials[:, 1, 0])
-        for which, name in enumerate(("era", "weight") if design == "by rank" else ()):
-            estimate, half = trials[:, which, 0], 1.96 * trials[:, which, 1]
-            covered[name, size] = np.mean(np.abs(estimate - truth[which]) <= half)
-            left.errorbar((0.96 + 0.08 * which) * size, estimate[0], half[0], fmt="o", ms=9,
-                          capsize=5, color=RANKINGS[name][1])
-    for name, precision in zip(("era", "weight"), truth):
-        curve(left, name, [35, 770], [precision] * 2, "{}: truth; one sample, 95 %")
-    for design, mark in (("by rank", "ko-"), ("uniformly", "ks:")):
-        right.plot(draws, [right_order[design, size] for size in draws], mark,
-                   label=f"drawn {design}")
-    for ax, title in ((left, f"precision among the top {k}"),
-                      (right, f"share of {repeats} samples that rank them rightly")):
-        ax.set(xscale="log", xlabel=f"weights drawn, of {model.U.size}", ylim=(0, 1.2), title=title)
-        log_ticks(ax.xaxis, draws)
-        ax.legend(loc="upper right")
-    size = draws[2]
-    by_rank, uniformly = right_order["by rank", size], right_order["uniformly", size]
-    caption(slide, f"""The exact effect of {size} weights, drawn by rank, tells ERA from weight in
-        {by_rank:.0%} of samples; drawn uniformly, in {uniformly:.0%}.""")
-    return slide, {"right order, by rank": by_rank, "right order, uniformly": uniformly,
-                   "covered, ERA": covered["era", size], "drawn": size,
-                   "covered, weight": covered["weight", size]}
+@figure("ours", "the note gives no initialisation")
+def start(seed, starts=(0.02, 0.05, 0.1, 0.2, 0.5, 1)):
+    """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
+    silent, by_task, r_silent, r_live = np.transpose(
+        [itf.memory_of_start(seed, size) for size in starts])
+    slide, (left, right) = new_figure(2, sharex=True)
+    left.plot(starts, silent, "o-", color=VERMILION, ms=10)
+    left.plot(starts, by_task, "k:", lw=2)
+    left.text(starts[0], silent[-1], "silent targets, of 128", color=VERMILION, weight="bold")
+    left.text(starts[-1], by_task[-1] - 8, "of these, silent in the task", ha="right")
+    right.plot(starts, r_silent, "o-", color=VERMILION, ms=10)
+    right.plot(starts, r_live, "s--", color="k", ms=9)
+    right.text(0.1, r_silent[3] + 0.1, "silent targets", color=VERMILION, weight="bold", ha="right")
+    right.text(0.45, r_live[4] - 0.15, "live targets", ha="left")
+    for ax, title, top in ((left, "what falls silent", 128),
+                           (right, "cosine of rows of W_up with their start", 1.05)):
+        ax.set(xscale="log", title=title, xlabel="size of the start of W_up", ylim=(-0.05 * top, top))
+        log_ticks(ax.xaxis, starts)
+    caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from a
+        twentieth of it, {silent[1]:.0f}. Silent rows are what they started as.""")
+    return slide, {"silent, start 1": silent[-1], "silent, start 0.05": silent[1],
+                   "by the task": by_task[1], "silent": silent,
+                   "cosine, silent rows": r_silent[-1], "cosine, live rows": r_live[-1]}
+
+
+@figure("the order is reproduced on the silent model; the rest is ours", "the note; Circuit Tracing")
+def precision_recall(seed):
+    """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
+    models = {"learned": itf.block_model(seed), "third": itf.sources_model(seed),
+              "silent": itf.silent_model(seed)}
+    names = [name for name in RANKINGS if name in models["learned"].scores]
+    area = {patient: [model.average_precision(name) for name in names]
+            for patient, model in models.items()}
+    slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
+    model = models["learned"]
+    for name, place in (("second_order", (0.8, 0.97)), ("live_geometry", (0.67, 0.78)),
+                        ("era", (0.52, 0.68)), ("weight", (0.3, 0.55))):
+        precision, recall = itf.precision_recall(model.scores[name], model.is_real)
+        curve(left, name, recall, precision)
+        word = RANKINGS[name][0].split(",")[0]
+        left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="right", va="top")
+    left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
+             title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
+    dots(right, [RANKINGS[name][0] for name in names],
+         [(PATIENTS[patient][0], areas, PATIENTS[patient][1]) for patient, areas in area.items()],
+         xlim=(0, 1.03), title="average precision")
+    right.legend(loc="lower right", fontsize=13)
+    found = {f"{name}, {patient}": value for patient, areas in area.items()
+             for name, value in zip(names, areas)}
+    caption(slide, """With silent targets put last, geometry, which needs no examples, is ahead of
+        every score made from activations. Right answers tell nearly all.""")
+    silent = models["silent"]
+    apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
+    return slide, {"live geometry": found["live_geometry, learned"], **found,
+                   **{f"{name}, live targets": silent.average_precision(name, silent.live)
+                      for name in ("weight", "era", "twera", "geometry")},
+                   **{f"base rate, {name}": model.is_real.mean() for name, model in models.items()},
+                   "ERA against covariance": apart}
 
 
 @figure("ours", "the note's question 'Can we beat this?'")
 def compressed_sensing(seed):
-    """Can circuits be read from weights without any data? Linear ones can; a trained relu's cannot.
+    """Can weights alone give the circuit away? Yes, by sparse codes; best where targets are alive.
 
-    Real: A > 0 where the read-out is the linear one that fits A best, dL > 1e-4 in the trained
-    model. Control: that linear read-out plus the trained model's negative weights.
+    Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control puts
+    every direction in the place of another one.
     """
-    trained = itf.block_model(seed)
-    A, directions = trained.task.A, trained.model.W_down
-    cases = {}
-    for m in (16, 32):
-        W_down = np.random.default_rng((seed, m)).normal(size=(m, len(A)))
-        W_down /= np.linalg.norm(W_down, axis=0)
-        cases[f"linear, {m}\ndimensions"] = W_down, itf.linear_read_out(W_down, A)
-    W_up = itf.linear_read_out(directions, A)
-    negative = np.minimum(trained.U, 0) @ np.linalg.pinv(directions)
-    cases["linear, trained\ndirections"] = directions, W_up
-    cases["the same, with\nits negatives"] = directions, W_up + negative
-    cases["trained\nrelu model"] = directions, trained.model.W_up
-    areas = [itf.recovery(*case, trained.is_real if "relu" in name else A > 0)
-             for name, case in cases.items()]
-    found = dict(zip(("weight", "sparse code"), zip(*areas)))
-    slide, ax = new_figure(height=6.6)
-    bars(ax, list(cases), found, "average precision, from the weights alone")
-    caption(slide, """A linear circuit comes back from its weights alone. A trained relu model does
-        not: a shut gate makes negative weights free, and they hide the few directions.""")
+    learned, third, silent = (make(seed) for make in (itf.block_model, itf.sources_model,
+                                                      itf.silent_model))
+    rng, A, live = np.random.default_rng((seed, 16)), learned.task.A, silent.live
+    random = itf.linear_read_out(rng.normal(size=(16, len(A))), A)
+    trained = itf.linear_read_out(learned.model.W_down, A)
+    every = np.ones(len(A), bool)
+    cases = {"linear, random\ndirections": (random, A > 0, every, None),
+             "linear, learned\ndirections": (trained, A > 0, every, None),
+             "learned\nmodel": (learned.U, learned.is_real, every, learned.scores["era"]),
+             "third model,\n4 sources": (third.U, third.is_real, every, third.scores["era"]),
+             "silent\nmodel": (silent.U, silent.is_real, every, silent.scores["era"]),
+             "silent model,\nlive targets": (silent.U, silent.is_real, live, silent.scores["era"])}
+    looks = {"weight": {"marker": "o", "color": ORANGE}, "ERA": {"marker": "D", "color": VERMILION},
+             "code": {"marker": "s", "color": SKY},
+             "code, atoms of any length": {"marker": "P", "color": "0.6"},
+             "geometry: weight, cosine, code": {"marker": "*", "color": BLUE, "ms": 20},
+             "control: geometry, shuffled": {"marker": "x", "color": "0.4", "mec": "0.4"}}
+    found = {name: [] for name in looks}
+    for U, is_real, rows, era in cases.values():
+        code, V = itf.code_score(U), itf.row_space(U)
+        mixed = V[:, rng.permutation(len(U))]
+        ways = (U, U * np.nan if era is None else era, code, itf.code_score(U, unit_atoms=False),
+                itf.combined_ranks(U, itf.cosine_score(U), code),
+                itf.combined_ranks(U, itf.cosine_score(U, mixed), itf.code_score(U, V=mixed)))
+        for name, score in zip(looks, ways):
+            found[name].append(np.nan if np.isnan(score).any() else itf.average_precision(
+                *itf.precision_recall(score[rows], is_real[rows])))
+    slide, ax = new_figure(height=7)
+    dots(ax, list(cases), [(name, found[name], looks[name]) for name in looks], xlim=(0, 1.03),
+         xlabel="average precision")
+    ax.legend(**BESIDE)
+    caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
+        one example. With shuffled directions nothing is left of it.""")
     return slide, {f"{way}, {' '.join(name.split())}": area for way, areas in found.items()
-                   for name, area in zip(cases, areas)}
+                   for name, area in zip(cases, areas) if not np.isnan(area)}
+
+
+@figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
+def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
+    """Can a few exact effects tell which ranking is better? Yes, drawn where the two disagree."""
+    model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
+    scores, is_real = model.scores, model.is_real.ravel()
+    pairs = {("geometry", "weight"): BLUE, ("geometry", "era"): VERMILION,
+             ("weight", "size"): "k", ("cosine", "weight"): SKY, ("era", "weight"): ORANGE}
+    slide, (left, right) = new_figure(2, width_ratios=(5, 6))
+    numbers, right_order = {}, {}
+    for place, ((name, other), color) in enumerate(pairs.items()):
+        disputed, signs = itf.disagreement(scores[name], scores[other], k)
+        labels = is_real[disputed]
+        lead, words = np.sum(signs * labels) / k, f"{name} and {other}"
+        left.barh(place, len(disputed), color=color, edgecolor="k")
+        left.text(len(disputed) + 2, place, f"{len(disputed)}, lead {lead:+.2f}", va="center")
+        order, covered = [], []
+        for size in (size for size in draws if size < len(disputed)):
+            picks = [rng.choice(len(disputed), size, replace=False) for _ in range(repeats)]
+            leads = np.array([itf.estimated_lead(labels[p], signs[p], len(disputed), k)
+                              for p in picks])                             # (repeats, 2)
+            order.append(np.mean((np.sign(leads[:, 0]) * np.sign(lead) + 1) / 2))
+            covered.append(np.mean(np.abs(leads[:, 0] - lead) <= 1.96 * leads[:, 1] + 1e-12))
+        right.plot(draws[:len(order)], order, "o-", color=color, label=words)
+        numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
+        right_order[words], numbers[f"covered, {words}"] = order, covered
+    drawn = rng.hypergeometric(numbers["disputed, geometry and weight"], model.U.size, 164, repeats)
+    left.set_yticks(range(len(pairs)), [" and\n".join(pair) for pair in pairs])
+    left.set(title=f"weights in only one of two top {k}s", xlim=(0, 150))
+    left.invert_yaxis()
+    right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.45, 1.03),
+              title="share of samples with the right order")
+    log_ticks(right.xaxis, draws)
+    right.legend(loc="lower right")
+    at_20 = right_order["geometry and weight"][2]
+    caption(slide, f"""Two rankings differ only where one's top has a weight that the other's has
+        not. Labels of 20 such weights order geometry and weight rightly in {at_20:.0%} of
+        samples.""")
+    return slide, {"right order from 20": at_20,
+                   "right order from 20, cosine": right_order["cosine and weight"][2],
+                   "disputed in 164 drawn from all": drawn.mean(), **numbers}
+
+
+@figure("single effects: reproduced; true loss: ours", "the note: gains, which do not simply add up")
+def pruned_loss(seed, sizes=(10, 30, 60, 100, 150, 300, 1000, 3000, 8000, 16384)):
+    """Does taking interference away make a model better? Yes, and more so with its bias refitted."""
+    model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
+    x, y = (part[:8192] for part in model.other)
+    scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
+    whole, = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])
+    names = ("second_order", "live_geometry", "era", "weight", "size", "random")
+    slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
+    real, gain = model.is_real.sum(), {}
+    for name in names:
+        gain[name] = itf.loss_gain(scores[name], model.dL)
+        effects = 1 + (model.dL.sum() - gain[name][np.array(sizes) - 1]) / model.loss
+        curve(axes[0], name, sizes, effects)
+        for ax, refit in ((axes[1], False), (axes[2], True)):
+            curve(ax, name, sizes,
+                  itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit) / whole)
+    loss, = itf.pruned_loss(model.U, mask_bias, x, y, mask, [mask.sum()]) / whole
+    axes[2].plot(mask.sum(), loss, "*", color=PURPLE, mec="k", ms=22, zorder=4, label="learned mask")
+    oracle = 1 + (model.dL.sum() - model.dL[model.is_real].sum()) / model.loss
+    axes[0].plot(real, oracle, "^", color=GREEN, mec="k", ms=14, zorder=4, label="the real weights")
+    for ax, title in zip(axes, ("added-up single effects", "true loss", "true loss, bias refitted")):
+        ax.axhline(1, color="k", lw=1.5, ls=":")
+        ax.axvline(real, color="0.85", lw=8, zorder=0)
+        ax.set(xscale="log", yscale="log", title=title, xlabel="weights kept", ylim=(0.4, 4))
+        log_ticks(ax.xaxis, (10, 100, 1000, 10000))
+        log_ticks(ax.yaxis, (0.5, 0.7, 1, 1.5, 2, 3))
+    axes[0].set_ylabel("loss / the whole model's")
+    axes[0].text(sizes[-1], 1.02, "the whole model", ha="right", fontsize=12)
+    handles = [part for ax in (axes[1], axes[0], axes[2]) for part in ax.get_legend_handles_labels()[0]]
+    unique = {handle.get_label(): handle for handle in handles}
+    slide.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=4, handlelength=3)
+    silent, numbers = itf.silent_model(seed), {}
+    for patient, other in (("learned", model), ("third", itf.sources_model(seed)),
+                           ("silent", silent)):
+        ways = {name: other.scores[name]
+                for name in ("weight", "live_geometry", "second_order", "size")}
+        ways |= {"random": np.random.default_rng((seed, 7)).random(other.U.shape),
+                 "smallest": -ways["size"]}
+        numbers |= {f"{way}, {bias}, {patient}": other.kept_loss(score, bias == "refitted")
+                    for way, score in ways.items() for bias in ("trained", "refitted")}
+    by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
+                              for name in ("weight", "live_geometry"))
+    part = [part[:4096] for part in silent.other]
+    signed = itf.pruned_loss(silent.U, silent.b, *part, silent.U, (1000, 3000, 8000, 16384))
+    caption(slide, f"""As many weights as are real (grey), the largest: {by_weight:.2f} times the
+        loss of the whole model with its bias refitted; chosen by geometry, {by_geometry:.2f}
+        times.""")
+    return slide, {"kept by weight": by_weight, **numbers, "learned mask": loss,
+                   "mask keeps": mask.sum(), "mask in A": np.mean(model.task.A[mask] > 0),
+                   "all over oracle": model.dL.sum() / model.dL[model.is_real].sum(),
+                   "best prefix over all": gain["weight"].max() / model.dL.sum(),
+                   "signed at its worst, silent": signed.max() / signed[-1]}
+
+
+@figure("ours", "the graphs: Circuit Tracing (2025)")
+def attribution_graph(seed, examples=300):
+    """What makes the graph of one example clean? That its sources are active; attribution a little."""
+    names = {"all": "all\nweights", "firing": "into\nfiring", "active": "from\nactive",
+             "in play": "in play:\nboth", "attribution": "in play, by\nattribution",
+             "chance": "in play,\nby chance"}
+    found = {}
+    for patient, make in (("learned model", itf.block_model), ("silent model", itf.silent_model)):
+        model = make(seed)
+        x, y = (part[:examples] for part in model.other)
+        found[patient] = itf.graph_precision(model.U, model.b, model.is_real, x, y)
+    model = itf.block_model(seed)
+    x, y = model.other
+    few = np.argmin(np.abs(np.count_nonzero(x[:examples], axis=1) - 22))   # a readable example
+    edges = itf.attribution_graph(model.U, model.b, x[few])
+    helps = itf.edge_effects(model.U, model.b, x[few], y[few]) > 0.01
+    right = helps & model.is_real & (edges != 0)
+    slide, (left, bar) = new_figure(2, width_ratios=(5, 7), height=6.8)
+    best = itf.ranking(edges)[:right.sum()]
+    for flat in best[::-1]:
+        i, j = np.unravel_index(flat, edges.shape)
+        mark = ("-", GREEN) if right[i, j] else ("--", ORANGE)
+        left.plot([0, 1], [j, i], ls=mark[0], color=mark[1], lw=1 + 4 * edges[i, j])
+    left.plot(0 * x[few], np.arange(128), "|", color="0.8")
+    left.plot(np.zeros(np.sum(x[few] > 0)), np.flatnonzero(x[few] > 0), "ko", ms=5)
+    left.plot(np.ones(edges.any(axis=1).sum()), np.flatnonzero(edges.any(axis=1)), "ko", ms=5)
+    left.set(title=f"one example: its {len(best)} strongest edges", yticks=(), ylim=(130, -3),
+             xticks=(0, 1), xticklabels=("active sources", "firing targets"), xlim=(-0.15, 1.15))
+    left.spines["left"].set_visible(False)
+    bars(bar, list(names.values()), {patient: [shares[name] for name in names]
+                                     for patient, shares in found.items()},
+         "strongest edges that are real and help this example")
+    attribution, weight = (found["learned model"][name] for name in ("attribution", "in play"))
+    caption(slide, f"""Sources that are active clean most of a graph. Then attribution,
+        {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
+        others dashed.""")
+    return slide, {f"{name}, {patient.split()[0]}": value for patient, shares in found.items()
+                   for name, value in shares.items()}
 
 
 @figure("exact from 90 degrees on, and measured", "the note, Appendix 1")
@@ -738,114 +903,6 @@ def definitions(seed):
                    "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
                    "true over predicted change": change / model.dL[~model.is_real].sum(),
                    "not real": missed.sum(), "hardly learned": barely}
-
-
-@figure("ours", "both axes: Turner, Wu, Batson (2026)")
-def effectiveness(seed):
-    """Do the weights that move the output most help? The very strongest do; below, most harm."""
-    model = itf.block_model(seed)
-    effect = itf.effectiveness(model.U, model.b, model.x)
-    half = 1.96 * itf.ablation_standard_errors(model.U, model.b, model.x, model.y)
-    helps, harms = model.dL > half, model.dL < -half
-    order = itf.ranking(effect)
-    quarter, top = order[:effect.size // 400], order[:effect.size // 100]
-    slide, ax = new_figure(height=7)
-    points(ax, effect, model.dL, (("not told apart from 0", ~helps & ~harms, NEITHER, 22),
-                                  ("harms", harms, HARMS, 22), ("helps", helps, HELPS, 22)),
-           xscale="log", xlim=(1e-6 * effect.max(), 3 * effect.max()),
-           xlabel="effectiveness: mean squared change of the output",
-           ylabel="helpfulness: \u0394L \u00b1 1.96 errors")
-    ax.set_yscale("symlog", linthresh=itf.THRESHOLD)
-    shown = top[::8]
-    ax.errorbar(effect.flat[shown], model.dL.flat[shown], half.flat[shown], fmt="none", ecolor="k",
-                elinewidth=1, capsize=3, label="95 % interval, some of the top 1 %")
-    for last, height, text in ((quarter[-1], 0.97, "top 0.25 %"), (top[-1], 0.9, "top 1 %")):
-        ax.axvline(effect.flat[last], color="k", lw=1, ls=":")
-        ax.text(effect.flat[last], height, f" {text} \u2192", transform=ax.get_xaxis_transform())
-    ax.legend(loc="upper left", markerscale=2)
-    helpful, harmful, overall = helps.flat[quarter].mean(), harms.flat[top].mean(), harms.mean()
-    caption(slide, f"""Of the most effective quarter percent {helpful:.0%} help. Of the top percent
-        {harmful:.0%} harm; of all weights {overall:.0%}.""")
-    return slide, {"helpful in the top 0.25 %": helpful, "harmful in the top 1 %": harmful,
-                   "harmful overall": overall}
-
-
-@figure("ours", "the graphs: Circuit Tracing (2025)")
-def attribution_graph(seed, densities=(0.01, 0.03, 0.1, 0.2, 0.3)):
-    """Do graphs of single examples side-step interference? Yes, by what they leave out."""
-    curves = collections.defaultdict(list)
-    for density in densities:
-        model = itf.block_model(seed, density=density)
-        x, _ = model.task.batch(np.random.default_rng((seed, 3)), 1000)
-        precision, _ = itf.precision_recall(model.U, model.is_real)
-        curves["all"].append(precision[model.is_real.sum() - 1])
-        for name, value in itf.graph_precision(model.U, model.b, model.is_real, x).items():
-            curves[name].append(value)
-    edges = itf.attribution_graph(model.U, model.b, model.x[0])
-    in_play = np.ix_(edges.any(axis=1), edges.any(axis=0))
-    slide, axes = new_figure(3, width_ratios=(4, 3, 6))
-    heatmap(axes[0], model.U, f"weights at density {density:g}", limit=0.5)
-    heatmap(axes[1], edges[in_play], "one example's graph", limit=0.5)
-    for ax, real, size in ((axes[0], model.is_real, 6), (axes[1], model.is_real[in_play], 8)):
-        ax.plot(*np.nonzero(real)[::-1], "^", ms=size, color=GREEN, mec="w", mew=0.5)
-    axes[1].set(aspect="auto", xticks=(), xlabel="active", yticks=(), ylabel="firing")
-    for name, label, mark, color in (("weight", "in play, by weight", "o-", ORANGE),
-                                     ("attribution", "in play, by attribution", "s--", "k"),
-                                     ("all", "all weights, by weight", "D-.", PURPLE),
-                                     ("chance", "in play, by chance", "x:", GREY)):
-        axes[2].plot(densities, curves[name], mark, color=color, ms=9, label=label)
-    axes[2].set(xscale="log", xlabel="density of the features", ylim=(0, 1.5),
-                yticks=np.linspace(0, 1, 6), title="strongest edges that are real")
-    log_ticks(axes[2].xaxis, densities)
-    axes[2].legend(loc="upper right", ncols=2, fontsize=12)
-    none = curves["none"][0]
-    caption(slide, f"""In play, the plain weight does at least as well as attribution. Where
-        features are sparsest, {none:.0%} of examples have no real edge.""")
-    ends = {f"{name}, {end}": curves[name][k] for name in ("weight", "attribution", "all", "chance")
-            for k, end in ((-1, "dense"), (0, "sparse"))}
-    return slide, {**ends, "nothing real, sparse": none, **curves}
-
-
-@figure("exact, and measured", "Toy Models of Superposition, adversarial examples")
-def adversarial(seed, densities=(1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """How much can interference be used against a model? By the root of features per dimension."""
-    models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
-    groups = [itf.worst_and_random_gains(model) for model in models]
-    shared, worst, random = np.concatenate(groups, axis=1)
-    fine = np.linspace(1, 1.05 * shared.max(), 100)
-    slide, ax = new_figure(height=6.8)
-    ax.plot(fine, np.sqrt(fine), color=GREY, label="derived: root of features per dimension")
-    ax.axhline(1, color="k", lw=1.5, ls=":", label="the feature's own weight")
-    ax.plot(shared, worst, "o", color=VERMILION, ms=8, mec="w", label="measured, worst case")
-    ax.plot(shared, random, "x", color=BLUE, ms=8, mew=1.5, label="measured, random direction")
-    ax.set(xlabel="features per dimension, 1 / D, of each stored feature", ylim=(-0.8, 3),
-           ylabel="gain of its output / its own weight")
-    ax.legend(**BESIDE)
-    usual = np.nanstd(groups[-1][2])
-    caption(slide, f"""The worst push moves an output up to {np.nanmax(worst):.1f} times as far as
-        the feature's own weight does, a random one about {usual:.1f} times.""")
-    return slide, {"off the law, at most": np.nanmax(np.abs(worst / np.sqrt(shared) - 1)),
-                   "worst gain": np.nanmax(worst), "random gain, usual size": usual}
-
-
-@figure("exact before the relu, and measured; ours after it", "Persona Vectors (2025)")
-def steering(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003)):
-    """What else moves with a steered feature? All that share its dimensions; a relu hides most."""
-    models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
-    law, before, after = np.transpose([itf.mean_side_effects(model) for model in models])
-    slide, ax = new_figure(height=6.6)
-    ax.plot(densities, law, color=GREY, lw=8, alpha=0.6, label="derived: 1 / D \u2212 1")
-    ax.plot(densities, before, "ko", ms=10, label="before the relu")
-    ax.plot(densities, after, "s--", color=VERMILION, ms=10, label="after the relu")
-    ax.set(xscale="log", xlabel="density of the features (sparser to the right)",
-           ylabel="squared side effects / wanted effect", xlim=(0.7, 0.002), ylim=(0, 4.6))
-    log_ticks(ax.xaxis, densities)
-    ax.legend(loc="center right", bbox_to_anchor=(1, 0.6))
-    caption(slide, f"""Steering moves the features that share dimensions, up to {before.max():.1f}
-        times as much. The relu hides nearly all of it where features are sparse.""")
-    return slide, {"off the law, at most": np.abs(before / law - 1).max(),
-                   "largest before": before.max(), "after, sparsest": after[-1],
-                   "largest after": after.max(), "after": after}
 
 
 @figure("ours", "Naturally Occurring Equivariance in Neural Networks (2020)")

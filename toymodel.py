@@ -34,7 +34,7 @@ in what U is made of. The chain rule, from the loss backwards (1[z > 0] is 1 whe
 through, its gate being open, and 0 elsewhere):
 
     error_bi = y_hat_bi - y_bi                            error = y_hat - y
-    g_bi = dL/dz_bi                                       g = 2 / B * importance * error * (z > 0)
+    g_bi = dL/dz_bi                                       g = 2 / B * importance * error * gate
     dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
     dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x
 
@@ -178,20 +178,28 @@ def identity_task(n_features, density, importance=None):
     return CopyTask(n_features, sample, importance)
 
 
-def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, seed=0):
+def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, seed=0,
+               n_sources=None):
     """A random circuit inside each block of features, none between blocks (the note's hard case).
 
     An entry of A within a block is kept with probability `weight_density`, and is then uniform on
-    [0, 1]; v is `bias` everywhere. The seed fixes A. Raises ValueError for sizes below 1, densities
-    outside (0, 1], or blocks that do not divide the features.
+    [0, 1]; with `n_sources`, every target keeps exactly that many of its block instead. v is `bias`
+    everywhere. The seed fixes A. Raises ValueError for sizes below 1, densities outside (0, 1],
+    blocks that do not divide the features, or more sources than a block has.
     """
     n = check_whole("n_features", n_features)
     check(n % check_whole("n_blocks", n_blocks) == 0, "n_blocks", f"a divisor of {n}", n_blocks)
     check_number("weight_density", weight_density, "(0, 1]")
     check_number("bias", bias, "(-inf, inf)")
-    block = np.arange(n) * n_blocks // n               # (n,): which block each feature is in
-    entries = sparse_features(generator(seed), n, n, weight_density)     # (n, n)
-    A = entries * (block[:, None] == block)            # (n, n)
+    rng, size = generator(seed), n // n_blocks
+    first = np.arange(n)[:, None] // size * size       # (n, 1): where each target's block begins
+    if n_sources is None:
+        A = sparse_features(rng, n, n, weight_density) * (np.arange(n) // size * size == first)
+    else:
+        check_whole("n_sources", n_sources, 1, size)
+        chosen = first + rng.random((n, size)).argsort(axis=1)[:, :n_sources]
+        A = np.zeros((n, n), np.float32)
+        np.put_along_axis(A, chosen, 1 - rng.random(chosen.shape, np.float32), axis=1)
     sample = partial(sparse_features, n_features=n, density=density)
     return Task(A, np.full(n, bias, np.float32), sample)
 
@@ -240,8 +248,9 @@ class Model:
     def batch(self, x, y, importance):
         """All three checked, in this model's dtype; no importance is the number 1."""
         n, dtype = len(self.b), self.b.dtype
+        copied = y is x                                  # as in `CopyTask`: one check will do
         x = check_array("x", x, (None, n), dtype)                        # (B, n)
-        y = check_array("y", y, x.shape, dtype)                          # (B, n)
+        y = x if copied else check_array("y", y, x.shape, dtype)         # (B, n)
         if importance is None:
             return x, y, 1.0
         return x, y, check_array("importance", importance, (n,), interval="[0, inf)").astype(dtype)
@@ -269,9 +278,9 @@ class Model:
         x, y, importance = self.batch(x, y, importance)
         B = len(x)
         z, saved = self.preactivations(x)                # (B, n)
-        y_hat = relu(z)                                  # (B, n)
-        error = y_hat - y                                # (B, n)
-        g = 2 / B * importance * error * (z > 0)         # (B, n), dL/dz
+        gate = (z > 0).astype(z.dtype)                   # (B, n), 1[z > 0]
+        error = gate * z - y                             # (B, n), y_hat - y
+        g = 2 / B * importance * error * gate            # (B, n), dL/dz
         db = g.sum(axis=0)                               # (B, n) -> (n,)
         loss = squared_error(error, importance) + self.regulariser()
         return loss.item(), {**self.gradients(g, x, saved), "b": db}
@@ -282,7 +291,7 @@ class BottleneckModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights of standard deviation `scale`; b = 0.
+        """Normal weights of standard deviation `scale`, or a scale for each matrix; b = 0.
 
         Default scale: 1 / sqrt(m) untied, sqrt(2 / (n + m)) tied. Drawn in float64, so that both
         precisions start alike. Raises ValueError for sizes below 1, a scale that is not positive
@@ -292,11 +301,13 @@ class BottleneckModel(Model):
         n, m = check_whole("n_features", n_features), check_whole("n_residual", n_residual)
         check(np.dtype(dtype) in (np.float32, np.float64), "dtype", "float32 or float64", dtype)
         scale = cls.default_scale(n, m) if scale is None else scale
-        check_number("scale", scale, "(0, inf)")
+        matrices = cls.parameter_names[:-1]
+        scales = scale if np.iterable(scale) else [scale] * len(matrices)
+        check(len(scales) == len(matrices), "scale", f"one, or one for each of {matrices}", scale)
         shapes = {"W_down": (m, n), "W_up": (n, m), "W": (m, n)}
-        weights = [rng.normal(0.0, scale, shapes[name]).astype(dtype)
-                   for name in cls.parameter_names if name != "b"]
-        return cls(*weights, np.zeros(n))
+        weights = [rng.normal(0.0, check_number("scale", scale, "(0, inf)"), shapes[name])
+                   for name, scale in zip(matrices, scales)]
+        return cls(*(W.astype(dtype) for W in weights), np.zeros(n))
 
 
 class UntiedModel(BottleneckModel):
