@@ -166,15 +166,15 @@ def gate_flip_rate(U, b, x):
 THRESHOLD = 1e-4  # Definition 2
 
 
-def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate=0.03, seed=0,
+def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate=0.003, seed=0,
                   train_bias=True, progress=None):
     """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
 
     Trains U and b, starting from the model's, with the small penalty l1 * sum|U|, which decides
     about weights that the data leave free. A target whose gate is shut on every example would get
     no gradient, so biases start no lower than where the mean of z is 0. The answer depends on the
-    start: from random weights fewer than half of a block circuit come back. With train_bias=False
-    the weights have to make up for b, and are not the circuit's.
+    start, and on a small learning rate: ten times as fast, gates shut before their weights have
+    grown, for good. With train_bias=False the weights have to make up for b.
 
     Returns (U_star (n, n), b_star (n,)), which belong together. The note, section "Real weights".
     """
@@ -347,7 +347,7 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
     C = further = np.zeros((len(W), D.shape[1]))
     t = 1.0
     for _ in range(check_whole("steps", steps)):
-        slope = (further @ D.T - W) @ D                          # (r, m) @ (m, k) -> (r, k)
+        slope = (further @ D.T - W) @ D                          # D^T (D c - w) in each row
         previous, C = C, np.maximum(further - step * (slope + penalty), 0)
         previous_t, t = t, (1 + np.sqrt(1 + 4 * t**2)) / 2
         further = C + (previous_t - 1) / t * (C - previous)
@@ -836,7 +836,7 @@ class Trained:
     so every array is read-only: copy what you want to change.
     """
 
-    def __init__(self, task, model, seed, examples=32768):
+    def __init__(self, task, model, seed, examples=16384):
         self.task, self.model, self.seed, self.examples = task, model, seed, examples
         for array in (task.A, task.v, *model.parameters.values()):
             frozen(array)
@@ -894,7 +894,7 @@ class Trained:
         """The loss on x, y with other weights and another bias."""
         return LiftedModel(U, b).loss(self.x, self.y)
 
-    def kept_loss(self, score, refit_bias=False, examples=8192):
+    def kept_loss(self, score, refit_bias=False, examples=4096):
         """True loss over the whole model's if as many weights are kept as are real, by a score.
 
         On part of the other sample, so that the labels know only how many to keep.
@@ -986,7 +986,7 @@ def converged_model(seed, density, batch_size=1024, start=None, decay=1.0):
 
 
 @lru_cache(maxsize=None)
-def block_model(seed, run=0, density=0.3, start=0.05, steps=1000):
+def block_model(seed, run=0, density=0.3, start=0.05, steps=1000, examples=16384):
     """The learned model: the note's block circuit, 128 features through 16 dimensions, untied.
 
     W_up starts at `start` times the default scale, small, so that hardly anything of it is left
@@ -995,12 +995,15 @@ def block_model(seed, run=0, density=0.3, start=0.05, steps=1000):
     task, rng = block_task(seed=seed, density=density), generator((seed, run))
     model = UntiedModel.initialise(rng, 128, 16, scale=(16**-0.5, start * 16**-0.5))
     train(model, task, steps, 256, 1e-3, (seed, run), progress=counter)
-    return Trained(task, model, seed)
+    return Trained(task, model, seed, examples)
 
 
 def silent_model(seed, run=0, density=0.3):
-    """The silent model: the same circuit, 2000 steps from an ordinary start. It hardly learns."""
-    return block_model(seed, run, density, start=1.0, steps=2000)
+    """The silent model: the same circuit, 2000 steps from an ordinary start. It hardly learns.
+
+    Its effects are small, so that its labels need more examples.
+    """
+    return block_model(seed, run, density, 1.0, 2000, 32768)
 
 
 @lru_cache(maxsize=None)
@@ -1021,12 +1024,12 @@ def memory_of_start(seed, start, steps=2000):
     Counts of targets, and mean cosines between rows of W_up and what they started as, over the
     silent and over the live ones.
     """
-    trained = block_model(seed, start=start, steps=steps)
-    first = UntiedModel.initialise(generator((seed, 0)), 128, 16).W_up             # (n, m)
+    trained = block_model(seed, 0, 0.3, start, steps, 32768)
+    first = UntiedModel.initialise(generator((seed, 0)), 128, 16).W_up
     W_up, live = trained.model.W_up, trained.live
-    lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)         # (n,)
-    cosine = np.sum(W_up * first, axis=1) / lengths                                # (n,)
-    by_task = trained.y.mean(axis=0) <= 0.01 * trained.y.mean(axis=0).max()        # (n,)
+    lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)
+    cosine = np.sum(W_up * first, axis=1) / lengths
+    by_task = trained.y.mean(axis=0) <= 0.01 * trained.y.mean(axis=0).max()
     return np.sum(~live), np.sum(~live & by_task), cosine[~live].mean(), cosine[live].mean()
 
 
@@ -1052,7 +1055,7 @@ def stored_features(W):
     return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
-def sharing_costs(trained, features, examples=16384):
+def sharing_costs(trained, features, examples=8192):
     """What sharing costs each of some features of a tied model, by the laws and as measured.
 
     Returns a dict of arrays (k,): "shared" = 1 / D, "gain" = worst `push_gain` squared, "random" =
@@ -1063,6 +1066,6 @@ def sharing_costs(trained, features, examples=16384):
     effects = [steering_side_effects(trained.model, x, j) for j in features]
     before, after = 1 + np.transpose(effects)
     return {"shared": 1 / feature_dimensionality(trained.model.W)[features],
-            "gain": push_gain(U, b, x[:4096], U)[features]**2,
-            "random": push_gain(U, b, x[:4096], directions)[features]**2,
+            "gain": push_gain(U, b, x[:2048], U)[features]**2,
+            "random": push_gain(U, b, x[:2048], directions)[features]**2,
             "before": before, "after": after}

@@ -122,9 +122,9 @@ def figure(status, source):
 
 
 def new_figure(columns=1, rows=1, height=6.2, **options):
-    """A Slide, 1280 pixels wide, and its axes, one or an array of them."""
+    """A Slide, 1280 pixels wide, and its axes, one or an array of them (or none yet)."""
     slide = Slide(figsize=(12.8, height), layout="constrained")
-    return slide, slide.subplots(rows, columns, **options)
+    return slide, slide.subplots(rows, columns, **options) if columns else None
 
 
 def caption(slide, text):
@@ -222,7 +222,7 @@ def log_ticks(axis, values):
 
 # --- The figures, in the order of the lesson ------------------------------------------------------
 
-FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 24).astype(int)).tolist())
+FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 18).astype(int)).tolist())
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")
@@ -276,17 +276,17 @@ def circuit(seed, source=1, target=3):
 
 
 @figure("reproduced", "Toy Models of Superposition (Elhage et al. 2022), introduction")
-def pentagon(seed, densities=(1, 0.2, 0.05)):
+def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
     """How do 5 features share 2 dimensions? The sparser they are, the more of them move in."""
     slide, axes = new_figure(3, 2, height=7.2)
     gaps, failed, starts = {}, 0, 0
     for density, plane, grid in zip(densities, *axes):
-        trained = itf.pentagon_models(seed, density, decay=0.9)
+        trained = itf.pentagon_models(seed, density, decay)
         failed += itf.failed_starts(trained)
         starts += len(trained)
         W = trained[0][1].model.W
         gaps[f"gaps at density {density:g}"] = last = itf.gaps_between(W)
-        arrows(plane, W, f"density {density:g}")
+        arrows(plane, W, f"density {density:g}: {len(last)} stored")
         image = heatmap(grid, W.T @ W, "", 1.4, digits=1)
     slide.colorbar(image, ax=axes[1], shrink=0.9, label="virtual weight U")
     caption(slide, f"""Off the diagonal of U stands interference. Pentagon: {last.min():.0f} to
@@ -296,7 +296,7 @@ def pentagon(seed, densities=(1, 0.2, 0.05)):
 
 
 @figure("exact, and measured", "Toy Models of Superposition; Persona Vectors (2025)")
-def cost_of_sharing(seed, densities=(0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.003), decay=0.97):
+def cost_of_sharing(seed, densities=(0.5, 0.2, 0.1, 0.05, 0.02, 0.003), decay=0.97):
     """What does it cost to share a dimension? Worst push and steering: 1 / D, both of them."""
     slide, axes = new_figure(2, height=6.8)
     equal = [itf.converged_model(seed, density, batch_size=256) for density in densities]
@@ -346,16 +346,17 @@ def decomposition(seed):
     U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
     U_fixed, _ = itf.ideal_weights(*start, seed=seed, train_bias=False, progress=itf.counter)
-    slide, axes = new_figure(4, 2, height=7.2, subplot_kw={"xticks": (), "yticks": ()})
-    heatmap(axes[0, 0], A, "A: the task", labels=("", ""))
-    for row, title, (real, interference) in zip(
-            axes, ("= ideal U* (Definition 1)", f"= real: \u0394L > {itf.THRESHOLD:g} (2)"),
-            (itf.decompose_by_ideal(U, U_star), itf.decompose_by_loss(U, model.dL))):
-        for ax, matrix, name in zip(row[1:], (U, real, interference),
-                                    ("U: the model", title, "+ interference")):
-            image = heatmap(ax, matrix, name, labels=("", ""))
-    axes[1, 0].axis("off")
-    slide.colorbar(image, ax=axes[1, 0], location="left", fraction=0.3, label="weight from j to i")
+    parts = {"A": A, "U": U}
+    parts |= dict(zip("rs", itf.decompose_by_ideal(U, U_star)))
+    parts |= dict(zip("tu", itf.decompose_by_loss(U, model.dL)))
+    titles = {"A": "A: the task", "U": "U: the model  =", "r": "ideal U* (Definition 1)  +",
+              "s": "interference", "t": f"real: \u0394L > {itf.THRESHOLD:g} (Def. 2)  +",
+              "u": "interference"}
+    slide, _ = new_figure(0, height=7.2)
+    axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
+    for key, matrix in parts.items():
+        image = heatmap(axes[key], matrix, titles[key], labels=("", ""))
+    slide.colorbar(image, ax=list(axes.values()), shrink=0.7, label="weight from j to i")
     spread = U[A == 0].std()
     caption(slide, f"""Both definitions of a real weight find the diagonal. What is left has
         standard deviation {spread:.2f}.""")
@@ -547,7 +548,7 @@ def effectiveness(seed):
 
 
 @figure("ours", "the note gives no initialisation")
-def start(seed, starts=(0.02, 0.05, 0.1, 0.2, 0.5, 1)):
+def start(seed, starts=(0.02, 0.05, 0.2, 0.5, 1)):
     """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
     silent, by_task, r_silent, r_live = np.transpose(
         [itf.memory_of_start(seed, size) for size in starts])
@@ -558,8 +559,8 @@ def start(seed, starts=(0.02, 0.05, 0.1, 0.2, 0.5, 1)):
     left.text(starts[-1], by_task[-1] - 8, "of these, silent in the task", ha="right")
     right.plot(starts, r_silent, "o-", color=VERMILION, ms=10)
     right.plot(starts, r_live, "s--", color="k", ms=9)
-    right.text(0.1, r_silent[3] + 0.1, "silent targets", color=VERMILION, weight="bold", ha="right")
-    right.text(0.45, r_live[4] - 0.15, "live targets", ha="left")
+    right.text(0.15, r_silent[2] + 0.1, "silent targets", color=VERMILION, weight="bold", ha="right")
+    right.text(0.55, r_live[3] - 0.08, "live targets", va="top")
     for ax, title, top in ((left, "what falls silent", 128),
                            (right, "cosine of rows of W_up with their start", 1.05)):
         ax.set(xscale="log", title=title, xlabel="size of the start of W_up", ylim=(-0.05 * top, top))
@@ -592,7 +593,7 @@ def precision_recall(seed):
     dots(right, [RANKINGS[name][0] for name in names],
          [(PATIENTS[patient][0], areas, PATIENTS[patient][1]) for patient, areas in area.items()],
          xlim=(0, 1.03), title="average precision")
-    right.legend(loc="lower right", fontsize=13)
+    right.legend(loc="upper left", fontsize=12)
     found = {f"{name}, {patient}": value for patient, areas in area.items()
              for name, value in zip(names, areas)}
     caption(slide, """With silent targets put last, geometry, which needs no examples, is ahead of
@@ -645,9 +646,12 @@ def compressed_sensing(seed):
          xlabel="average precision")
     ax.legend(**BESIDE)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
-        one example. With shuffled directions nothing is left of it.""")
-    return slide, {f"{way}, {' '.join(name.split())}": area for way, areas in found.items()
-                   for name, area in zip(cases, areas) if not np.isnan(area)}
+        one example. With shuffled directions they fall below the plain weight.""")
+    lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
+               for name, model in zip(PATIENTS, (learned, third, silent))}
+    return slide, {f"{way.split(':')[0]}, {' '.join(name.split())}": area
+                   for way, areas in found.items() for name, area in zip(cases, areas)
+                   if not np.isnan(area)} | lengths
 
 
 @figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
@@ -693,10 +697,10 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
 
 
 @figure("single effects: reproduced; true loss: ours", "the note: gains, which do not simply add up")
-def pruned_loss(seed, sizes=(10, 30, 60, 100, 150, 300, 1000, 3000, 8000, 16384)):
+def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     """Does taking interference away make a model better? Yes, and more so with its bias refitted."""
     model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
-    x, y = (part[:8192] for part in model.other)
+    x, y = (part[:4096] for part in model.other)
     scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
     whole, = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])
     names = ("second_order", "live_geometry", "era", "weight", "size", "random")
@@ -795,15 +799,16 @@ def weight_sharing(seed):
     deviation = np.abs(ratios * (1 + np.cos(np.radians(degrees))**2) - 1)[:5].max()
     fine = np.linspace(90, 180, 200)
     slide, ax = new_figure()
-    ax.plot(fine, 1 / (1 + np.cos(np.radians(fine))**2), color=GREY,
-            label="1 / (1 + cos\u00b2 angle), derived")
-    ax.plot(degrees[:5], ratios[:5], "o", color="k", ms=12, label="trained")
-    ax.plot(60, ratios[5], "D", color="w", mec="k", ms=11, label="trained, below 90 degrees")
-    ax.plot(degrees[:5], guess_errors[:5], "s--", color=PURPLE, ms=10,
-            label="error of the guess \u201cthe larger of both, entry by entry\u201d")
-    ax.set(ylim=(-0.05, 1.8), ylabel="joint matrix / sum of the separate ones",
+    ax.plot(fine, 1 / (1 + np.cos(np.radians(fine))**2), color=GREY)
+    ax.plot(degrees[:5], ratios[:5], "o", color="k", ms=12)
+    ax.plot(60, ratios[5], "D", color="w", mec="k", ms=11)
+    ax.plot(degrees[:5], guess_errors[:5], "s--", color=PURPLE, ms=10)
+    ax.text(100, 1.02, "trained (dots), on 1 / (1 + cos\u00b2 angle), derived", weight="bold")
+    ax.text(62, 1.32, "below 90 degrees the derivation ends", va="center")
+    ax.text(112, 0.03, "error of the guess \u201cthe larger of both, entry by entry\u201d",
+            color=PURPLE)
+    ax.set(ylim=(-0.05, 1.4), ylabel="joint matrix / sum of the separate ones",
            xlabel="angle between the two circuits (degrees)", xticks=(60, *degrees[:5]))
-    ax.legend(loc="upper right")
     caption(slide, f"""Orthogonal circuits add, antipodal ones share one weight: ratio
         {ratios[0]:.2f} to {ratios[4]:.2f}, within {deviation:.2%} of the derivation.""")
     return slide, {"largest relative deviation": deviation, "ratio at 60 degrees": ratios[5],
@@ -853,8 +858,11 @@ def correlated_features(seed, set_size=100, examples=8192):
     mixed = np.ix_(*[np.random.default_rng((seed, 6)).permutation(len(U))] * 2)
     random_means = np.empty_like(U)
     random_means[mixed] = itf.set_mean_component(U[mixed], set_size)
-    kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means * ~diagonal,
-            "diagonal\n+ means": U * diagonal + means, "diagonal\nonly": U * diagonal}
+    random_means *= ~diagonal
+    random_means *= np.linalg.norm(means) / np.linalg.norm(random_means)      # as long as the means
+    kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means,
+            "diagonal\n+ means": U * diagonal + means,
+            "diagonal\n+ random": U * diagonal + random_means, "diagonal\nonly": U * diagonal}
     trained, refitted = (
         np.concatenate([itf.pruned_loss(weights, model.b, x, y, weights, [U.size], refit)
                         for weights in kept.values()]) for refit in (False, True))
@@ -866,7 +874,8 @@ def correlated_features(seed, set_size=100, examples=8192):
     histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
     bars(axes[2], list(kept), losses, "loss over the whole model's")
     caption(slide, f"""Mean interference: {within.mean():+.2f} within sets, {between.mean():+.2f}
-        between. Without means the loss is {trained[1] / whole:.2f} times as large.""")
+        between. To the diagonal, these means bring the loss to {trained[3] / whole:.2f}, random
+        ones to {trained[4] / whole:.2f}.""")
     numbers = {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
                for name, loss in zip(list(kept)[1:], row[1:])}
     return slide, numbers | {"within": within.mean(), "between": between.mean()}

@@ -230,13 +230,14 @@ def test_models_and_scores_copy_their_arrays():
 
 
 def test_initialise_has_the_stated_scale():
-    for cls, scale, expected in ((TiedModel, None, np.sqrt(2 / 120)), (TiedModel, 0.5, 0.5),
-                                 (UntiedModel, None, 1 / np.sqrt(20)), (UntiedModel, 0.5, 0.5)):
+    for cls, scale, expected in ((TiedModel, None, [np.sqrt(2 / 120)]), (TiedModel, 0.5, [0.5]),
+                                 (UntiedModel, None, 2 * [1 / np.sqrt(20)]),
+                                 (UntiedModel, (0.5, 0.02), [0.5, 0.02])):
         *matrices, b = cls.initialise(rng(), 100, 20, scale).parameters.values()
         same(b, np.zeros(100))
-        for W in matrices:
-            close(W.std(), expected, rtol=0.06, err_msg=cls.__name__)  # 4 standard errors
-    assert not np.allclose(matrices[0], matrices[1].T), "two matrices, drawn separately"
+        close([W.std() for W in matrices], expected, rtol=0.06, err_msg="W_down first, then W_up")
+    down, up = (W / W.std() for W in matrices)
+    assert not np.allclose(down, up.T, atol=0.1), "two matrices, drawn separately"
     single, double = (TiedModel.initialise(rng(), 9, 4, dtype=d) for d in (np.float32, np.float64))
     close(single.W, double.W, rtol=1e-6, err_msg="the same start in both precisions")
 
@@ -306,6 +307,13 @@ def test_block_task_has_blocks_and_nothing_between_them():
     same(task.v, np.full(128, -0.2, np.float32))
     same(task.A, tm.block_task(128, 8, 0.3, seed=3).A)
     assert not np.array_equal(task.A, tm.block_task(128, 8, 0.3, seed=4).A), "the seed is ignored"
+    A = tm.block_task(64, 4, n_sources=3).A
+    block = np.arange(64) // 16
+    assert np.all(np.sum(A > 0, axis=1) == 3), "n_sources: exactly so many for every target"
+    assert not A[block[:, None] != block].any(), "a source outside the block"
+    assert (A.reshape(64, 4, 16) > 0).sum(axis=(0, 1)).min() > 3, "some places are never chosen"
+    close(A[A > 0].mean(), 0.5, atol=0.07, err_msg="uniform on [0, 1]")
+    same(np.sum(tm.block_task(8, 4, n_sources=2).A > 0, axis=1), 2, err_msg="a whole block")
 
 
 # --- toymodel.py: training ------------------------------------------------------------------------
@@ -482,7 +490,8 @@ def test_shape_comments_are_true():
 
 
 def run_commented_lines(n, m, B, r, k):
-    U, b, x = rng().normal(size=(n, n)), np.ones(n), tm.sparse_features(rng(), B, n, 0.5)
+    U = rng().normal(size=(n, r)) @ rng(1).normal(size=(r, n))     # of rank r
+    b, x = np.ones(n), tm.sparse_features(rng(), B, n, 0.5)
     tm.block_task(n, 1)
     tied = TiedModel(U[:m], b)
     for model in (tied, UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b), MaskedModel(U, b, U)):
@@ -492,16 +501,15 @@ def run_commented_lines(n, m, B, r, k):
         measure(U, b, x, x)
     itf.sampled_effects(U, b, x, x, [0], [1])
     itf.silent_targets(U, b, x)
-    itf.sparse_code(itf.dual_directions(U[:m])[:, :k], U[:r, :m], 0.1)
-    with pytest.raises(ValueError):  # no penalty, so no sparse code: there r and k would be n
-        itf.recovery(U[:m], U[:, :m], U > 0, penalties=())
+    itf.sparse_code(U[:m, :k], U[:r, :m], 0.1)
+    itf.relative_code_length(U)
     itf.pruned_loss(U, b, x, x, U, [3], refit_bias=True)
     itf.set_mean_component(U, n)
     itf.feature_dimensionality(U[:m])
     itf.nearest_circulant(U)
     itf.shared_middle(U[:, :m], np.arange(B) % n, steps=1)
     itf.attribution_graph(U, b, x[0])
-    itf.graph_precision(U, b, U > 0, x)
+    itf.graph_precision(U, b + 1, U < 9, x, 2 * x, threshold=-9)
     itf.push_gain(U, b, x, U)
     itf.steering_side_effects(tied, x, 0)
 
@@ -592,11 +600,11 @@ def test_ideal_weights_find_the_circuit_that_the_bottleneck_hid():
     tm.train(model, task, 200, 256, 1e-2)
     U, b = model.virtual_weights(), model.b
     b[2] = -5  # a gate that is always shut must not stay so
-    U_star, b_star = itf.ideal_weights(U, b, task, steps=600)
+    U_star, b_star = itf.ideal_weights(U, b, task, steps=600, learning_rate=0.03)
     close(U_star, np.eye(6), atol=0.02, err_msg="does a gate that starts shut stay shut?")
     close(b_star, 0, atol=0.02)
     same(U, model.virtual_weights(), err_msg="the model's own weights must not change")
-    shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, steps=600)
+    shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, steps=600, learning_rate=0.03)
     assert np.abs(shrunk).max() < 0.1, "a large l1 pulls every weight to 0"
     same(itf.ideal_weights(U, b, task, steps=2, train_bias=False)[1], b, err_msg="b is not trained")
 
@@ -630,7 +638,7 @@ def test_definitions_train_with_their_seed_and_a_cosine_schedule(runs):
     mask, _ = itf.learned_mask(U, b, task, seed=4)
     same(mask, np.full_like(U, 0.5), err_msg="the mask starts at 1/2")
     (lifted, first), (masked, second) = runs
-    assert first == (3000, 256, 0.03, 4, "cosine") and lifted.l1 == 1e-4
+    assert first == (3000, 256, 0.003, 4, "cosine") and lifted.l1 == 1e-4
     assert second == (2000, 256, 0.03, 4, "cosine") and masked.penalty == 1e-3
 
 
@@ -642,7 +650,8 @@ def test_scores_match_loops_over_examples():
         weighted = np.mean(y_hat[:, i] * x[:, j]) * U[i, j]
         expected = {"weight": U[i, j], "era": np.mean(fires * x[:, j]) * U[i, j],
                     "twera": weighted / y_hat[:, i].mean(), "target_weighted": weighted,
-                    "frequency": np.mean(fires & active)}
+                    "frequency": np.mean(fires & active),
+                    "covariance": np.cov(y_hat[:, i], x[:, j], ddof=0)[0, 1]}
         for name, value in expected.items():
             close(scores[name][i, j], value, err_msg=f"{name}: see its docstring")
     same(scores["second_order"], itf.second_order_effects(U, b, x, y))
@@ -652,17 +661,50 @@ def test_scores_match_loops_over_examples():
     same(silent, [False, False, True, True], err_msg="below 1 % of the largest mean, 2")
 
 
-def test_dual_directions_read_a_linear_circuit_out():
+def test_linear_read_out_is_the_best_one():
     W_down, A = rng().normal(size=(M, N)), rng(1).normal(size=(N, N))
-    D = itf.dual_directions(W_down)
-    close(D @ W_down.T, np.eye(M), atol=1e-12, err_msg="the rows of D are dual to those of W_down")
-    close(itf.linear_read_out(W_down, A), np.linalg.lstsq(W_down.T, A.T, rcond=None)[0].T,
-          atol=1e-12, err_msg="W_up with the smallest |W_up @ W_down - A|, which is A @ D.T")
-    W_down, A = rng().normal(size=(8, 12)), tm.sparse_features(rng(1), 12, 12, 0.1)
-    W_up = itf.linear_read_out(W_down, A)
-    weight, sparse = itf.recovery(W_down, W_up, A > 0)
-    close(weight, itf.average_precision(*itf.precision_recall(W_up @ W_down, A > 0)))
-    assert weight < 0.9 < sparse, "sparse codes see through interference that weights do not"
+    W_up = np.linalg.lstsq(W_down.T, A.T, rcond=None)[0].T
+    close(itf.linear_read_out(W_down, A), W_up @ W_down, atol=1e-12,
+          err_msg="W_up with the smallest |W_up @ W_down - A|: U = A P")
+
+
+def test_row_space_projects_on_the_rows_of_u():
+    U = (rng().normal(size=(N, M)) @ rng(1).normal(size=(M, N))).astype(np.float32)
+    V = itf.row_space(U)
+    close(V @ V.T, np.eye(M), atol=1e-12, err_msg="orthonormal rows, as many as the rank")
+    close(U @ V.T @ V, U, atol=1e-5, err_msg="U P = U: is rounding taken for a direction?")
+
+
+def test_cosine_and_geometry_know_only_the_product_of_the_two_matrices():
+    W_down, W_up = rng().normal(size=(M, N)), rng(1).normal(size=(N, M))
+    U, Q = W_up @ W_down, rng(2).normal(size=(M, M))
+    P = np.linalg.pinv(W_down) @ W_down
+    cosine = [[u @ p / np.linalg.norm(u) / np.linalg.norm(p) for p in P.T] for u in U]
+    close(itf.cosine_score(U), cosine, err_msg="cosine of row i of U and column j of P")
+    assert itf.cosine_score(0 * U + np.eye(N)[0]).max() <= 1 + 1e-12, "rows of zero length"
+    score = itf.geometry_score(W_down, W_up)
+    close(score, itf.geometry_score(Q @ W_down, W_up @ np.linalg.inv(Q)), err_msg="only U matters")
+    x = random_case()[2]
+    close(score, itf.all_scores(U, np.zeros(N), x, x)["geometry"])
+    places = [itf.ranks(s) for s in (U, itf.cosine_score(U), itf.code_score(U))]
+    close(score, -np.log(np.prod(places, axis=0)), err_msg="minus the sum of three log ranks")
+    silent = np.arange(N) == 2
+    last = itf.silent_last(score, silent)
+    assert last[2].max() < last[~silent].min(), "silent targets are not last"
+    same(last[~silent], score[~silent])
+    same(np.argsort(last[2]), np.argsort(score[2]), err_msg="their own order stays")
+
+
+def test_codes_see_through_interference_that_weights_do_not():
+    """A circuit with two sources for each of 20 targets, behind 8 dimensions, read out linearly."""
+    A = np.eye(20)[rng().permutation(20)] + np.eye(20)[rng(2).permutation(20)]
+    U = itf.linear_read_out(rng(1).normal(size=(8, 20)), A)
+    areas = [itf.average_precision(*itf.precision_recall(score, A > 0))
+             for score in (U, itf.code_score(U), itf.code_score(U, V=itf.row_space(U)[:, ::-1]))]
+    assert areas[2] < 0.6 < areas[0] < 0.9 < areas[1], f"weight, code, wrong directions: {areas}"
+    noise = rng(2).normal(size=(20, 8)) @ rng(3).normal(size=(8, 20))
+    assert itf.relative_code_length(U) < 0.7, "codes of a sparse circuit are short"
+    close(itf.relative_code_length(noise), 1, atol=0.25, err_msg="those of noise are not")
 
 
 def test_sparse_code_by_hand():
@@ -670,12 +712,15 @@ def test_sparse_code_by_hand():
     D^T D c = D^T w - penalty, so each code is penalty / 1.6 below the exact one."""
     D = np.array([[1, 0.6], [0, 0.8]])
     W = np.array([[2.6, 0.8], [1, 0], [-1, 0]])  # 2 and 1 of the columns; only the first; neither
-    C = itf.sparse_code(D, W, penalty=0.16, tolerance=1e-12)
+    C = itf.sparse_code(D * [5, 0.1], W, penalty=0.16, tolerance=1e-12)  # lengths do not matter
     close(C, [[2 - 0.1, 1 - 0.1], [1 - 0.16, 0], [0, 0]], atol=1e-6, err_msg="penalty? c >= 0?")
 
 
 def test_sparse_code_is_at_the_minimum_and_gets_there_as_fista_does():
     D, W, penalty = rng().normal(size=(4, 7)), rng(1).normal(size=(5, 4)), 0.3
+    raw = itf.sparse_code(D, W, penalty, 5000, 1e-12, unit_atoms=False)
+    D /= np.linalg.norm(D, axis=0)
+    assert not np.allclose(raw, itf.sparse_code(D, W, penalty, 5000, 1e-12)), "unit_atoms=False"
     C = itf.sparse_code(D, W, penalty, steps=5000, tolerance=1e-12)
     slope = (C @ D.T - W) @ D + penalty
     close(slope[C > 0], 0, atol=1e-6, err_msg="flat in every code that is used")
@@ -737,48 +782,23 @@ def test_pruned_loss_is_the_loss_of_the_pruned_model():
         close(refit, LiftedModel(pruned, bias).loss(x, y), err_msg="b refitted to the pruned model")
 
 
-def test_inclusion_probabilities_by_hand():
-    """Wanted: 1 / rank, here 1, 1/2, 1/3, 1/4 with sum 25/12."""
-    scores = [40, 30, 20, 10]
-    close(itf.inclusion_probabilities([scores], 2), np.array([24, 12, 8, 6]) / 25)
-    close(itf.inclusion_probabilities([scores], 3), [1, 12 / 13, 8 / 13, 6 / 13],
-          err_msg="the first is capped at 1; the rest share 2 in proportion to 1 / rank")
-    close(itf.inclusion_probabilities([scores], 4), 1)
-    close(itf.inclusion_probabilities([scores, scores[::-1]], 2), np.array([3, 2, 2, 3]) / 5,
-          err_msg="several rankings: the sum of their 1 / rank")
-    p = itf.inclusion_probabilities([rng().normal(size=(9, 9))], 30)
-    close(p.sum(), 30, err_msg="probabilities add up to the size")
-    assert p.shape == (9, 9) and p.max() == 1
+def test_disagreement_by_hand():
+    """Top two of the first: entries 0 and 1; of the second: 0 and 3."""
+    disputed, signs = itf.disagreement([9, 8, 7, 6], [9, 1, 2, 8], k=2)
+    same((disputed, signs), ([1, 3], [1, -1]), err_msg="+1: only in the first's top")
+    scores, others, is_real = rng().random(50), rng(1).random(50), rng(2).random(50) < 0.3
+    disputed, signs = itf.disagreement(scores, others, k=9)
+    precisions = [itf.precision_recall(s, is_real)[0][8] for s in (scores, others)]
+    close(np.sum(signs * is_real[disputed]) / 9, precisions[0] - precisions[1])
 
 
-def test_estimated_precision_by_hand_and_on_average_over_all_samples():
-    """Drawn: ranks 1, 3, 4, 9, of which the second is not real and the last is below the top 4."""
-    estimate, error = itf.estimated_precision([True, False, True, True], [1, 3, 4, 9],
-                                              [1, 0.5, 0.5, 0.25], k=4)
-    close(estimate, (1 / 1 + 1 / 0.5) / 4, err_msg="a weight drawn with p stands for 1 / p")
-    close(error, np.sqrt((1 - 0.5) / 0.5**2) / 4, err_msg="(1 - p) / p, over p once more")
-    is_real, rank = np.array([True, True, False, True]), np.array([1, 2, 3, 4])
-    p, expected, mean, spread, variance = np.array([0.9, 0.5, 0.4, 0.2]), 2 / 3, 0, 0, 0
-    for sample in itertools.product([False, True], repeat=4):
-        drawn = np.array(sample)
-        estimate, error = 0, 0
-        if drawn.any():
-            estimate, error = itf.estimated_precision(is_real[drawn], rank[drawn], p[drawn], k=3)
-        chance = np.prod(np.where(drawn, p, 1 - p))
-        mean += chance * estimate
-        spread += chance * (estimate - expected)**2
-        variance += chance * error**2
-    close(mean, expected, err_msg="biased: two of the top three are real")
-    close(variance, spread, err_msg="the estimated variance must be right on average as well")
-
-
-def test_sampled_precisions_are_exact_if_every_weight_is_drawn():
-    scores, is_real = rng().normal(size=(2, 5, 5)), rng(1).random((5, 5)) < 0.3
-    rankings, p = [itf.ranks(score) for score in scores], np.ones((5, 5))
-    exact = [itf.precision_recall(score, is_real)[0][9] for score in scores]
-    close(itf.sampled_precisions(is_real, rankings, p, 10, rng()), np.transpose([exact, [0, 0]]))
-    half = [itf.sampled_precisions(is_real, rankings, p / 2, 10, rng(s))[:, 0] for s in range(300)]
-    close(np.mean(half, axis=0), exact, atol=0.05, err_msg="right on average")
+def test_estimated_lead_and_its_variance_are_right_on_average_over_all_samples():
+    is_real, signs = np.array([1, 0, 1, 1, 1], bool), np.array([1, 1, -1, 1, 1])
+    samples = [list(sample) for sample in itertools.combinations(range(5), 3)]
+    leads, errors = np.transpose([itf.estimated_lead(is_real[s], signs[s], of=5, k=4)
+                                  for s in samples])
+    close(leads.mean(), np.sum(signs * is_real) / 4, err_msg="each of s stands for of / s weights")
+    close(np.mean(errors**2), leads.var(), err_msg="is the variance that of sampling without return?")
 
 
 # --- interference.py: structure and use -----------------------------------------------------------
@@ -836,25 +856,34 @@ def test_attribution_graph_sums_to_the_preactivations():
     close(edges[z > 0], U[z > 0] * x[0], err_msg="U_ij x_j")
 
 
+def test_edge_effects_are_the_effects_of_one_example():
+    U, b, x, y, _ = random_case()
+    close(np.mean([itf.edge_effects(U, b, *pair) for pair in zip(x, y)], axis=0),
+          itf.ablation_effects(U, b, x, y), atol=1e-12, err_msg="their mean over examples is dL")
+
+
 def test_graph_precision_matches_a_loop_over_edges():
-    U, b, x, *_ = random_case()
-    b, is_real = b - 1, rng(1).random((N, N)) < 0.2
-    shares = {"attribution": [], "weight": [], "chance": []}
-    for example in x:
-        z = U @ example + b
-        edges = [(i, j) for i in range(N) for j in range(N) if z[i] > 0 and example[j] > 0]
-        real = sum(is_real[edge] for edge in edges)
-        if real:
-            strongest = sorted(edges, key=lambda edge: -U[edge] * example[edge[1]])[:real]
-            largest = sorted(edges, key=lambda edge: -U[edge])[:real]
-            shares["attribution"].append(np.mean([is_real[edge] for edge in strongest]))
-            shares["weight"].append(np.mean([is_real[edge] for edge in largest]))
-            shares["chance"].append(real / len(edges))
-    found = itf.graph_precision(U, b, is_real, x)
+    U, b, x, y, _ = random_case()
+    is_real = rng(1).random((N, N)) < 0.8
+    shares = {name: [] for name in ("all", "active", "firing", "in play", "attribution", "chance")}
+    for example, answer in zip(x, y):
+        z, edges = U @ example + b, list(np.ndindex(N, N))
+        effects = itf.edge_effects(U, b, example, answer)
+        right = [e for e in edges if is_real[e] and z[e[0]] > 0 and effects[e] > 0.1]
+        kept = {"all": edges, "active": [e for e in edges if example[e[1]] > 0],
+                "firing": [e for e in edges if z[e[0]] > 0]}
+        kept["in play"] = kept["attribution"] = [e for e in kept["active"] if z[e[0]] > 0]
+        for name in kept if right else ():
+            size = (lambda e: U[e] * example[e[1]]) if name == "attribution" else (lambda e: U[e])
+            best = sorted(kept[name], key=size)[-len(right):]
+            shares[name].append(np.mean([e in right for e in best]))
+        if right:
+            shares["chance"].append(len(right) / len(kept["in play"]))
+    found = itf.graph_precision(U, b, is_real, x, y, threshold=0.1)
     for name, share in shares.items():
-        close(found[name], np.mean(share), err_msg=f"{name}: among the edges in play, U_ij x_j?")
-    close(found["none"], 1 - len(shares["chance"]) / B)
-    assert 0 < found["none"] < 1 and found["attribution"] != found["weight"]
+        close(found[name], np.mean(share), err_msg=f"{name}: which edges are kept, and ranked by?")
+    close(found["none"], 1 - len(shares["all"]) / B)
+    assert 0 < found["none"] < 1 and len({found[name] for name in shares}) == 6
 
 
 def test_push_gain_is_one_over_the_root_of_the_dimensionality():
@@ -900,6 +929,9 @@ def test_trained_measures_once_on_two_samples_and_nothing_can_be_written():
     same(t.scores["era"], itf.expected_attribution(t.U, t.b, other), err_msg="scores: sample 2")
     same(t.scores["ceiling"], itf.ablation_effects(t.U, t.b, other, answers))
     close(t.loss, t.model.loss(x, y), rtol=1e-6)
+    kept, = itf.pruned_loss(t.U, t.b, other, answers, t.U, [t.is_real.sum()], True)
+    close([t.kept_loss("weight", True), t.kept_loss(t.U, True)],
+          kept / LiftedModel(t.U, t.b).loss(other, answers), err_msg="over the whole model's")
     close(t.over_constant, t.loss / np.mean((y - y.mean(axis=0))**2, axis=0).sum(), rtol=1e-5)
     rows = slice(1, 4)
     curve = itf.precision_recall(t.scores["era"][rows], t.is_real[rows])
@@ -912,34 +944,40 @@ def test_trained_measures_once_on_two_samples_and_nothing_can_be_written():
             array[:] = 0
 
 
-def test_measurements_on_stored_features_follow_the_laws():
+def test_sharing_costs_follow_the_law():
     """A pentagon and a sixth feature too short to count; every gate open."""
     turn = 2 * np.pi * np.arange(6) / 5
     W = np.array([np.cos(turn), np.sin(turn)]) * [1, 1, 1, 1, 1, 0.1]
     t = itf.Trained(tm.identity_task(6, 0.5), TiedModel(W, np.full(6, 9)), 0, examples=4096)
     same(itf.stored_features(W), range(5), err_msg="longer than 1/2")
-    D = itf.feature_dimensionality(W)[:5]
-    shared, worst, random = itf.worst_and_random_gains(t)
-    close([shared, worst], [1 / D, D**-0.5], rtol=1e-6, err_msg="worst gain 1 / sqrt(D)")
-    assert np.all(np.abs(random) < worst)
-    law, *effects = itf.mean_side_effects(t)
-    close(law, np.mean(1 / D - 1), err_msg="1 / D - 1")
-    close(effects, law, rtol=0.05, err_msg="the relu hides nothing here")
+    costs = itf.sharing_costs(t, [0, 3])
+    close(costs["shared"], 1 / itf.feature_dimensionality(W)[[0, 3]])
+    close(costs["gain"], costs["shared"], rtol=1e-6, err_msg="worst gain 1 / sqrt(D), squared")
+    for name in ("before", "after"):
+        close(costs[name], costs["shared"], rtol=0.05, err_msg="1 + side effects; no gate shuts")
+    assert np.all(costs["random"] < costs["gain"])
 
 
 def test_configurations_train_as_stated(runs, monkeypatch):
     for name in ("simple_model", "block_model"):  # without their cache, which others share
         monkeypatch.setattr(itf, name, getattr(itf, name).__wrapped__)
-    simple, _ = itf.simple_model(7), itf.converged_model(7, density=0.1)
-    block, _ = itf.block_model(7, run=2), itf.correlated_model.__wrapped__(7)
+    simple, uneven = itf.simple_model(7, start=8), itf.converged_model(7, density=0.1, decay=0.5)
+    learned, silent = itf.block_model(7, run=2), itf.silent_model(7)
+    third, _ = itf.sources_model.__wrapped__(7), itf.correlated_model.__wrapped__(7)
     ordered = itf.pentagon_models.__wrapped__(7, 0.2, decay=0.9)
     assert [options for _, options in runs] == [
         (300, 1024, 1e-3, 7, "constant"), (3000, 1024, 3e-3, 7, "cosine"),
-        (2000, 256, 1e-3, (7, 2), "constant"), (2000, 1024, 2e-3, 7, "constant"),
+        (1000, 256, 1e-3, (7, 2), "constant"), (2000, 256, 1e-3, (7, 0), "constant"),
+        (2000, 512, 3e-3, (7, 0), "cosine"), (2000, 1024, 2e-3, 7, "constant"),
         *4 * [(1500, 1024, 1e-2, 7, "cosine")]]
-    same(simple.model.W, TiedModel.initialise(rng(7), 100, 20).W)
-    same(block.model.W_up, UntiedModel.initialise(rng((7, 2)), 128, 16).W_up)
-    same(block.task.A, tm.block_task(seed=7).A)
+    same(simple.model.W, TiedModel.initialise(rng(8), 100, 20).W, err_msg="start is not the seed")
+    close(uneven.task.importance[:3], [1, 0.5, 0.25], err_msg="decay^i")
+    for trained, run, scale in ((learned, 2, 0.05), (silent, 0, 1)):
+        start = UntiedModel.initialise(rng((7, run)), 128, 16)
+        same(trained.model.W_down, start.W_down)
+        close(trained.model.W_up, scale * start.W_up, rtol=1e-6, err_msg="the start of W_up")
+        same(trained.task.A, tm.block_task(seed=7).A)
+    same(third.task.A, tm.block_task(seed=7, n_sources=4).A)
     losses = [loss for loss, _ in ordered]
     assert losses == sorted(set(losses)), "four different starts, the best first"
     assert itf.failed_starts([(1.0, None), (1.09, None), (1.2, None)]) == 1, "10 % above the best"
@@ -948,13 +986,23 @@ def test_configurations_train_as_stated(runs, monkeypatch):
     same(itf.block_mask.__wrapped__(7)[0], [False, True], err_msg="keep what is above 1/2")
 
 
-def test_films_and_stages_are_one_run_at_several_steps():
+def test_memory_of_start_tells_silent_rows_from_live_ones(monkeypatch):
+    def silence_some(model, *_, **options):
+        model.b[:100] = -9
+        model.W_up[100:] *= -1
+
+    monkeypatch.setattr(itf, "block_model", itf.block_model.__wrapped__)
+    monkeypatch.setattr(itf, "train", silence_some)
+    silent, by_task, r_silent, r_live = itf.memory_of_start(0, 0.2)
+    y = itf.sampled(tm.block_task(seed=0), (0, 1), 32768)[1].mean(axis=0)
+    assert silent == 100 and by_task == np.sum(y[:100] <= 0.01 * y.max())
+    close([r_silent, r_live], [1, -1], rtol=1e-5, err_msg="cosine with the row it started as")
+
+
+def test_a_film_is_one_run_at_several_steps():
     small, large = itf.film.__wrapped__(0, (0, 2))
     assert list(small) == list(large) == [0, 2]
     same(large[0]["W"], TiedModel.initialise(rng(0), 100, 20).W)
-    first, second = itf.block_stages.__wrapped__(0, 1, (1, 2))
-    same(second.U, itf.block_model.__wrapped__(0, 1, steps=2).U, err_msg="stage 2 is after 2 steps")
-    assert not np.array_equal(first.U, second.U)
 
 
 def test_counter_counts_on_a_terminal_only(monkeypatch):
@@ -1007,9 +1055,11 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
     ("n_blocks", [3, 20, *NO_SIZE], "tm.block_task(10, bad)"),
     ("steps", NO_SIZE, "tm.train(TIED, TASK, bad)", "itf.sparse_code(I, I, 1, bad)",
      "itf.shared_middle(I, [0], bad)"),
-    ("size", [10, *NO_SIZE], "itf.inclusion_probabilities([I], bad)"),
-    ("scores", [[], I, [I, X]], "itf.inclusion_probabilities(bad, 1)"),
-    ("k", NO_SIZE, "itf.estimated_precision([True], [1], [1], bad)"),
+    ("n_sources", [6, *(bad for bad in NO_SIZE if bad is not None)],
+     "tm.block_task(10, 2, n_sources=bad)"),
+    ("k", [10, *NO_SIZE], "itf.disagreement(I, I, bad)"),
+    ("k", NO_SIZE, "itf.estimated_lead([True, True], [1, 1], 2, bad)"),
+    ("of", [1, *NO_SIZE], "itf.estimated_lead([True, True], [1, 1], bad, 1)"),
     ("feature", [-1, 3, 1.0, None], "itf.steering_side_effects(TIED, I, bad)"),
     ("snapshots", NO_FEATURES, "tm.train(TIED, TASK, 2, snapshots=bad)"),
     ("keep", [3, [10], [-1], [2.0]], "itf.pruned_loss(I, ZERO, X, X, I, bad)"),
@@ -1020,7 +1070,8 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
     ("density", NO_SHARE, "tm.identity_task(3, bad)", "tm.block_task(10, 2, 0.5, bad)"),
     ("weight_density", NO_SHARE, "tm.block_task(10, 2, bad)"),
     ("bias", NO_NUMBER, "tm.block_task(10, 2, bias=bad)"),
-    ("scale", [0, -1, np.nan, np.inf, "1"], "TiedModel.initialise(rng(), 3, 2, bad)"),
+    ("scale", [0, -1, np.nan, np.inf, "1", (1, 1)], "TiedModel.initialise(rng(), 3, 2, bad)"),
+    ("scale", [(1,), (1, 0), (1, "1")], "UntiedModel.initialise(rng(), 3, 2, bad)"),
     ("l1", NEGATIVE, "LiftedModel(I, ZERO, bad)", "itf.ideal_weights(I, ZERO, TASK, bad)"),
     ("penalty", NEGATIVE, "MaskedModel(I, ZERO, I, bad)", "itf.learned_mask(I, ZERO, TASK, bad)"),
     ("penalty", NOT_POSITIVE, "itf.sparse_code(I, I, bad)"),
@@ -1048,14 +1099,14 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
     (r"sample\(rng, 1\)", [lambda r, k: np.ones((k, 4)), lambda r, k: None],
      "tm.Task(I, ZERO, bad)"),
     ("W", not_numbers(X), "TiedModel(bad, ZERO)", "itf.feature_dimensionality(bad)"),
-    ("W_down", [X[0], *not_numbers(X)], "UntiedModel(bad, X.T, ZERO)", "itf.dual_directions(bad)"),
-    ("W_down", [X], "itf.dual_directions(bad)"),  # its two rows are equal
+    ("W_down", [X[0], *not_numbers(X)], "UntiedModel(bad, X.T, ZERO)",
+     "itf.linear_read_out(bad, I)"),
     ("W_up", not_like(X.T), "UntiedModel(X, bad, ZERO)"),
     ("V", not_like(I), "MaskedModel(bad, ZERO, I)"),
     ("logits", not_like(I), "MaskedModel(I, ZERO, bad)"),
     ("U", not_like(I), "LiftedModel(bad, ZERO)", "itf.ablation_effects(bad, ZERO, X, X)",
      "itf.ideal_weights(bad, ZERO, TASK)", "itf.learned_mask(bad, ZERO, TASK)",
-     "itf.weight_score(bad)", "itf.set_mean_component(bad, 3)", "itf.decompose_by_ideal(bad, I)",
+     "itf.weight_score(bad)", "itf.row_space(bad)", "itf.set_mean_component(bad, 3)", "itf.decompose_by_ideal(bad, I)",
      "itf.decompose_by_loss(bad, I)"),
     ("U_star", not_like(I), "itf.decompose_by_ideal(I, bad)"),
     ("b", not_like(ZERO), "TiedModel(X, bad)", "UntiedModel(X, X.T, bad)", "LiftedModel(I, bad)",
@@ -1067,7 +1118,7 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
      "itf.coactivation_frequency(I, ZERO, bad)", "itf.silent_targets(I, ZERO, bad)",
      "itf.attribution_graph(I, ZERO, bad)", "itf.steering_side_effects(TIED, bad, 0)"),
     ("x", [X[:1]], "itf.ablation_standard_errors(I, ZERO, bad, bad)"),
-    ("x", [-X], "itf.graph_precision(I, ZERO, I > 0, bad)"),  # no edge in play
+    ("x", [-X], "itf.graph_precision(I, ZERO, I > 0, bad, X)"),  # no edge in play
     ("y", [X[:1], X.T, None, *not_numbers(X)], "TIED.loss(X, bad)",
      "TIED.loss_and_gradients(X, bad)",
      "itf.ablation_effects(I, ZERO, X, bad)",
@@ -1089,10 +1140,11 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
     ("dL", not_like(I), "itf.loss_gain(I, bad)", "itf.decompose_by_loss(I, bad)"),
     ("is_real", [X, X * np.nan, YES.astype(str), YES.astype(int), YES[:1], ~YES],
      "itf.precision_recall(X, bad)"),  # ~YES: nothing is real
-    ("is_real", [X, I, YES, "yes"], "itf.graph_precision(I, ZERO, bad, X)"),
-    ("is_real", [[], [1], [np.nan], ["yes"]], "itf.estimated_precision(bad, [1], [1], 1)"),
-    ("rank", [[0], [np.nan], [1, 2], ["1"]], "itf.estimated_precision([True], bad, [1], 1)"),
-    ("probability", [[0], [2], [np.nan], [1, 1]], "itf.estimated_precision([True], [1], bad, 1)"),
+    ("is_real", [X, I, YES, "yes"], "itf.graph_precision(I, ZERO, bad, X, X)"),
+    ("is_real", [[], [1, 1], [True], ["yes"]], "itf.estimated_lead(bad, [1, 1][:len(bad)], 2, 1)"),
+    ("signs", [[0, 2], [1, np.nan], [1], ["1", "1"]],
+     "itf.estimated_lead([True, True], bad, 2, 1)"),
+    ("others", [[1, 2]], "itf.disagreement([1], bad, 1)"),
     ("precision", [[7, 1], [-1, 1], [np.nan, 1], [1]], "itf.average_precision(bad, [0.5, 1])"),
     ("recall", [[1, 0.5], [0.5, 7], [0.5, np.nan], 1], "itf.average_precision([0.5, 1], bad)"),
     ("active", [[1, 0], [True, True], [False, False], [True]], "itf.steering_vector(X, bad)")]
@@ -1180,19 +1232,20 @@ def small_block(monkeypatch):
     """Small untrained block models instead of trained ones; returns the seeds asked for."""
     asked = []
 
-    def block_model(seed, run=0, density=0.3):
+    def small_model(seed, run=0):
         asked.append(seed)
-        task = tm.block_task(32, 2, 0.5, density, seed=seed)
+        task = tm.block_task(32, 2, 0.5, 0.3, seed=seed)
         model = UntiedModel.initialise(rng((seed, run)), 32, 4)
         return itf.Trained(task, model, seed, examples=400)
 
-    monkeypatch.setattr(itf, "block_model", block_model)
+    for name in ("block_model", "silent_model", "sources_model"):
+        monkeypatch.setattr(itf, name, small_model)
     return asked
 
 
 def test_a_builder_passes_its_seed_on_and_returns_a_figure_and_plain_numbers(small_block):
-    for name in ("block_histogram", "learned_vs_ideal", "block_two_models", "precision_recall",
-                 "loss_gain", "second_order", "effectiveness"):
+    for name in ("block_histogram", "learned_vs_ideal", "precision_recall", "second_order",
+                 "compressed_sensing", "effectiveness"):
         small_block.clear()
         slide, numbers = plots.FIGURES[name](3)
         assert set(small_block) == {3}, f"{name} ignores its seed"
@@ -1219,7 +1272,9 @@ def test_curves_of_precision_and_recall_are_the_right_way_round(small_block):
     precision, recall = itf.precision_recall(model.scores["era"], model.is_real)
     close(line.get_xdata(), recall)
     close(line.get_ydata(), precision)
-    assert line.get_label().split()[0] == f"{numbers['era']:.2f}" and label in line.get_label()
+    names = [text.get_text() for text in slide.axes[1].get_yticklabels()]
+    dots, *_ = (line for line in slide.axes[1].lines if line.get_label() == "learned model")
+    close(dots.get_xdata()[names.index(label)], numbers["era, learned"], err_msg="row and value")
 
 
 def test_any_settings_of_the_user_leave_a_figure_as_it_is(tmp_path):
@@ -1250,7 +1305,7 @@ def run(capsys, *arguments):
 def test_list_says_what_each_figure_shows(capsys):
     code, out, _ = run(capsys, "--list", "--show")
     listed = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert code == 0 and list(listed) == list(plots.FIGURES) and len(listed) == 25
+    assert code == 0 and list(listed) == list(plots.FIGURES) and len(listed) == 22
     assert listed["circuit"].startswith("What is a virtual weight?")
 
 
