@@ -1055,7 +1055,7 @@ def stored_features(W):
     return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
-def sharing_costs(trained, features, examples=8192):
+def sharing_costs(trained, features, examples=16384):
     """What sharing costs each of some features of a tied model, by the laws and as measured.
 
     Returns a dict of arrays (k,): "shared" = 1 / D, "gain" = worst `push_gain` squared, "random" =

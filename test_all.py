@@ -1547,6 +1547,18 @@ def test_claim_pentagon(seed):
 
 
 @claim
+def test_claim_cost_of_sharing(seed):
+    shown = numbers("cost_of_sharing", seed)
+    assert max(shown["gain off the law"], shown["uneven: gain off"]) < 1e-4, "gain^2 = 1 / D"
+    assert shown["steering off the law"] < 0.08, "1 + side effects = 1 / D, up to the sample's mean"
+    assert shown["uneven: steering off, stored"] < 0.05, "also where importance falls"
+    assert shown["uneven: steering off, hardly stored"] > 0.1, "where the law ends"
+    assert shown["random push"] < 0.1 < 4 < shown["largest gain"], "random directions hardly matter"
+    after = shown["side effects after the relu"]
+    assert after[-1] < 0.1 < 0.5 < max(after[1:-1]) == max(after), "least hidden in between"
+
+
+@claim
 def test_claim_decomposition(seed):
     shown = numbers("decomposition", seed)
     assert shown["real"] == shown["real on diagonal"] == 100, "dL > 1e-4: the diagonal, no more"
@@ -1565,95 +1577,129 @@ def test_claim_weight_histogram(seed):
 @claim
 def test_claim_two_models(seed):
     shown = numbers("two_models", seed)
-    for name in ("undertrained", "converged"):
-        assert abs(shown[f"r, {name}"]) < 0.1, "interference does not repeat"
+    for name in ("another start, early", "another start"):
+        assert abs(shown[f"r, {name}"]) < 0.1, "interference does not repeat from another start"
+    assert shown["r, other data, same start"] > 0.85, "it is the start that decides"
+    for name in ("another start, early", "another start", "other data, same start"):
         assert shown[f"real, {name}"][0] > 0.5, "real weights are all positive"
-    low, high = shown["real, converged"]
+    low, high = shown["real, another start"]
     assert high - low < 0.05 * high, "and after convergence they are all alike"
 
 
 @claim
 def test_claim_block_histogram(seed):
     shown = numbers("block_histogram", seed)
-    assert shown["overlap"] > 0.3, "real weights hide in the bulk"
-    assert shown["loss over constant"] > 0.8 and shown["silent targets"] > 90, "stopped early"
+    assert shown["overlap"] > 0.2 and shown["overlap, silent model"] > 0.4, "no threshold would do"
+    assert shown["harms, outside A"] > 0.98 and shown["harms, outside A, silent model"] > 0.85
+    assert shown["loss over constant"] < 0.55 < 0.75 < shown["loss over constant, silent model"]
+    assert shown["silent targets"] < 45 < 90 < shown["silent targets, silent model"]
+    assert shown["real in A"] >= 0.9 * shown["real"], "what is real is in A, if a model learned"
 
 
 @claim
 def test_claim_learned_vs_ideal(seed):
     shown = numbers("learned_vs_ideal", seed)
-    assert shown["too small"] > 0.9 and shown["not learned"] > shown["negative"] > 0.3
-    assert shown["largest interference"] > 0.5, "interference as large as real weights"
-
-
-@claim
-def test_claim_block_two_models(seed):
-    shown = numbers("block_two_models", seed)
-    r = [shown[f"r, {name}"] for name in ("interference", "all of A", "real in run 1",
-                                          "real in both runs")]
-    assert r == sorted(r) and r[0] < 0.1, "the more is selected, the larger r"
-    assert shown["real again"] < 0.8, "much of what is real in one run is not in the other"
-
-
-@claim
-def test_claim_precision_recall(seed):
-    shown = numbers("precision_recall", seed)
-    names = "ceiling", "second_order", "era", "target_weighted", "weight"
-    order = [shown[name] for name in names]
-    assert order == sorted(order, reverse=True), "the note's order"
-    assert max(shown["twera"], shown["frequency"]) < shown["weight"], "not as published"
-    live = [shown[f"{name}, live"] for name in ("weight", "era", "twera")]
-    assert max(live) - min(live) < 0.06, "on live targets they are about equally good"
-    assert shown["silent in TWERA's top 100"] > 50, "what spoils published TWERA"
-
-
-@claim
-def test_claim_stages(seed):
-    shown = numbers("stages", seed)
-    loss = shown["loss / best constant's"]
-    assert loss == sorted(loss, reverse=True) and loss[0] > 1, "it learns, at first the biases"
-    assert np.all(np.subtract(shown["second_order"], shown["era"]) > 0), "second order leads"
-    assert shown["twera"][-1] > 2 * shown["twera"][3], "TWERA recovers with training"
-    assert shown["era"][3] - shown["weight"][3] > 0.15, "ERA leads at 2000 steps"
-    assert shown["ERA against weight, live"] < 0.06, "but that is silent targets"
-
-
-@claim
-def test_claim_loss_gain(seed):
-    shown = numbers("loss_gain", seed)
-    for name in ("second_order", "era", "target_weighted", "weight"):
-        assert shown[f"{name} best"] > shown["all over oracle"] + 0.01, "a prefix beats all"
+    assert shown["too small, learned"] > 0.85 and shown["too small, silent"] > 0.9, "shrunk: a law"
+    assert shown["negative, learned"] < 0.1 < 0.35 < shown["negative, silent"], "of one model only"
+    assert shown["median U/A, learned"] > 2 * shown["median U/A, silent"]
+    assert shown["r in A, learned"] > 0.85 > 0.7 > shown["r in A, silent"], "the same circuit again"
+    for name in ("learned", "silent"):
+        assert shown[f"r, interference, {name}"] < 0.4 * shown[f"r in A, {name}"], "agrees less"
+        assert shown[f"real again, {name}"] > shown[f"again by chance, {name}"] + 0.1, "not chance"
 
 
 @claim
 def test_claim_second_order(seed):
     shown = numbers("second_order", seed)
-    assert shown["r"] > 0.9, "while no gate flips it is exact"
-    assert abs(shown["error share of flippers"] - shown["effect share of flippers"]) < 0.15
+    assert min(shown["r"], shown["r, silent model"]) > 0.95, "while no gate flips it is exact"
+    assert abs(shown["error share of flippers"] - shown["effect share of flippers"]) < 0.2
 
 
 @claim
-def test_claim_pruned_loss(seed):
-    shown = numbers("pruned_loss", seed)
-    assert shown["worst, weight"] > 4 > 2 > shown["worst, size"], "the blow-up is that of signs"
-    assert shown["mask refitted"] < shown["mask"] < 1, "the mask beats the whole model"
-    assert shown["mask refitted"] < shown["best refitted"] < 1, "and every ranking"
+def test_claim_effectiveness(seed):
+    harm = [numbers("effectiveness", seed)[f"harm in the top 1 %, {name}"]
+            for name in ("third", "learned", "silent")]
+    assert harm[0] < 0.1 < 0.3 < harm[1] < 0.5 < harm[2], "no law: it depends on the model"
 
 
 @claim
-def test_claim_sampled_truth(seed):
-    shown = numbers("sampled_truth", seed)
-    assert shown["right order, by rank"] > 0.95 > 0.6 > shown["right order, uniformly"]
-    assert min(shown["covered, ERA"], shown["covered, weight"]) > 0.75, "a little short of 95 %"
+def test_claim_start(seed):
+    shown = numbers("start", seed)
+    assert shown["silent, start 1"] > 90, "an ordinary start silences most targets"
+    assert shown["silent, start 0.05"] - shown["by the task"] <= 6, "a small one hardly any"
+    assert shown["cosine, silent rows"] > 0.8 > shown["cosine, live rows"] + 0.1, "never unlearned"
+    assert np.all(np.diff(shown["silent"]) >= 0), "the larger the start, the more"
+
+
+@claim
+def test_claim_precision_recall(seed):
+    shown = numbers("precision_recall", seed)
+    silent = [shown[f"{name}, silent"] for name in (
+        "second_order", "era", "target_weighted", "weight")]
+    assert silent == sorted(silent, reverse=True), "the note's order, on the silent model"
+    assert shown["twera, silent"] < shown["weight, silent"], "published TWERA: not reproduced"
+    assert abs(shown["cosine, silent"] - shown["era, silent"]) < 0.05, "killed without any data"
+    assert shown["ERA against covariance"] < 0.03, "killed without any weight"
+    live = [shown[f"{name}, live targets"] for name in ("weight", "era", "twera")]
+    learned = [shown[f"{name}, learned"] for name in ("weight", "era", "twera")]
+    third = [shown[f"{name}, third"] for name in ("weight", "era", "twera")]
+    for alike in (live, learned, third):
+        assert max(alike) - min(alike) < 0.06, "weight, ERA and TWERA are alike on live targets"
+    for patient in ("learned", "third", "silent"):
+        best = max(shown[f"{name}, {patient}"] for name in (
+            "era", "twera", "target_weighted", "effectiveness", "covariance", "frequency"))
+        assert shown[f"live_geometry, {patient}"] > best + 0.01, "geometry is ahead of activations"
+        assert shown[f"second_order, {patient}"] > shown[f"live_geometry, {patient}"], "answers"
 
 
 @claim
 def test_claim_compressed_sensing(seed):
     shown = numbers("compressed_sensing", seed)
-    for case in ("linear, 16 dimensions", "linear, 32 dimensions", "linear, trained directions"):
-        assert shown[f"sparse code, {case}"] > shown[f"weight, {case}"] + 0.2, "linear: recovered"
-    for case in ("the same, with its negatives", "trained relu model"):
-        assert shown[f"sparse code, {case}"] < shown[f"weight, {case}"], "relu: it is worse"
+    for case in ("linear, random directions", "linear, learned directions"):
+        assert shown[f"code, {case}"] > shown[f"weight, {case}"] + 0.2, "linear: recovered"
+    case = "linear, learned directions"
+    assert shown[f"code, {case}"] > shown[f"code, atoms of any length, {case}"] + 0.2, "unit atoms"
+    for case in ("learned model", "third model, 4 sources", "silent model, live targets"):
+        assert shown[f"geometry, {case}"] > shown[f"ERA, {case}"] + 0.01, "where targets are alive"
+        assert shown[f"control, {case}"] < shown[f"weight, {case}"], "shuffled directions"
+    assert shown["geometry, silent model"] < shown["ERA, silent model"], "where they are not"
+    lengths = [shown[f"code length over chance, {name}"] for name in ("learned", "third", "silent")]
+    assert max(lengths[:2]) < 0.7 < 1 < lengths[2], "and the length of the codes tells"
+
+
+@claim
+def test_claim_sampled_truth(seed):
+    shown = numbers("sampled_truth", seed)
+    assert shown["right order from 20"] > 0.9 > shown["right order from 20, cosine"]
+    assert shown["disputed, era and weight"] <= 20, "ERA and weight have almost the same top"
+    assert shown["disputed in 164 drawn from all"] < 1, "drawn from all weights: not one"
+
+
+@claim
+def test_claim_pruned_loss(seed):
+    shown = numbers("pruned_loss", seed)
+    for patient in ("learned", "third", "silent"):
+        weight, geometry, answers, random, smallest = (
+            shown[f"{name}, refitted, {patient}"]
+            for name in ("weight", "live_geometry", "second_order", "random", "smallest"))
+        assert max(geometry, answers) < weight < 0.9 < 1 < min(random, smallest), patient
+    for patient in ("learned", "third"):
+        assert shown[f"weight, trained, {patient}"] < 1, "also with the trained bias"
+    assert shown["weight, trained, silent"] > 1.2, "but not on the silent model"
+    assert shown["signed at its worst, silent"] > 4, "where the signed ranking blows up"
+    assert shown["all over oracle"] < 0.95 and shown["best prefix over all"] > 1.02
+    assert shown["learned mask"] < shown["live_geometry, refitted, learned"] + 0.05
+
+
+@claim
+def test_claim_attribution_graph(seed):
+    shown = numbers("attribution_graph", seed)
+    for patient in ("learned", "silent"):
+        names = ("chance", "all", "firing", "in play", "attribution")
+        order = [shown[f"{name}, {patient}"] for name in names]
+        assert order == sorted(order), "each restriction helps, attribution a little more"
+        assert order[-1] - order[-2] < 0.1 < order[-2] - order[1], "the restriction does the work"
+    assert shown["active, learned"] > shown["firing, learned"] + 0.15, "active sources above all"
 
 
 @claim
@@ -1675,12 +1721,13 @@ def test_claim_converged_geometry(seed):
 def test_claim_correlated_features(seed):
     shown = numbers("correlated_features", seed)
     assert shown["within"] > 0.05 and shown["between"] < -0.05
-    trained, refitted = ({name: shown[f"{name}, {bias} bias"] for name in (
-        "no set means", "no random means", "diagonal + means", "diagonal only")}
-        for bias in ("trained", "refitted"))
-    assert trained["no set means"] > 1.25 > 1.1 > trained["no random means"] > 1, "means are useful"
-    assert trained["diagonal + means"] < trained["diagonal only"] - 0.1, "even by themselves"
-    assert refitted["diagonal + means"] > refitted["diagonal only"], "but not with a refitted bias"
+    means, random, diagonal = (shown[f"{name}, trained bias"] for name in (
+        "diagonal + means", "diagonal + random", "diagonal only"))
+    assert means < diagonal - 0.1 < random - 0.1, "means help, as long random ones harm"
+    assert shown["no random means, trained bias"] > shown["no set means, trained bias"] > 1.25
+    means, diagonal = (shown[f"{name}, refitted bias"] for name in (
+        "diagonal + means", "diagonal only"))
+    assert means > diagonal - 0.01, "with a refitted bias they do not"
 
 
 @claim
@@ -1688,39 +1735,7 @@ def test_claim_definitions(seed):
     shown = numbers("definitions", seed)
     assert shown["Def. 1 finds of A"] > 0.85 and shown["ideal loss ratio"] < 0.02
     assert shown["Def. 1 finds besides"] < 5, "Definition 1 finds the circuit, and only it"
-    assert shown["Def. 2 finds of A"] < 0.6, "Definition 2 finds what was learned"
-
-
-@claim
-def test_claim_effectiveness(seed):
-    shown = numbers("effectiveness", seed)
-    assert shown["helpful in the top 0.25 %"] > 0.85, "the very strongest help"
-    assert shown["harmful in the top 1 %"] > 0.5 > shown["harmful overall"], "below, most harm"
-
-
-@claim
-def test_claim_attribution_graph(seed):
-    shown = numbers("attribution_graph", seed)
-    for weight, attribution, everything in zip(shown["weight"], shown["attribution"], shown["all"]):
-        assert weight > attribution - 0.01, "in play, the plain weight is as good"
-        assert weight > everything, "it is the restriction that works"
-    assert shown["weight, dense"] - shown["all, dense"] > 0.15, "most where features are dense"
-    assert shown["nothing real, sparse"] > 0.5, "at density 0.01 most examples show nothing"
-
-
-@claim
-def test_claim_adversarial(seed):
-    shown = numbers("adversarial", seed)
-    assert shown["off the law, at most"] < 0.001, "gain = 1 / sqrt(D), at every density"
-    assert shown["worst gain"] > 2 > 0.3 > shown["random gain, usual size"]
-
-
-@claim
-def test_claim_steering(seed):
-    shown = numbers("steering", seed)
-    assert shown["off the law, at most"] < 0.05, "before the relu 1 / D - 1, at every density"
-    assert shown["after, sparsest"] < 0.1 < 0.5 < shown["largest after"], "least hidden in between"
-    assert shown["after"].index(max(shown["after"])) not in (0, len(shown["after"]) - 1)
+    assert shown["mask finds of A"] < shown["Def. 2 finds of A"] < 0.85, "what was learned"
 
 
 @claim
