@@ -325,9 +325,9 @@ def cost_of_sharing(seed, densities=(0.5, 0.2, 0.1, 0.05, 0.02, 0.003), decay=0.
     stored = length[some] > 0.5
     off = {key: np.abs(uneven[key] / uneven["shared"] - 1) for key in ("gain", "before")}
     after = [costs["after"].mean() - 1 for costs in equal]
-    caption(slide, f"""A worst push and a steered feature pay alike, 1 / D, up to
-        {groups["gain"].max():.1f}. The relu hides most. Right: where the law ends, for features
-        hardly stored.""")
+    caption(slide, f"""A worst push and a steered feature pay the same, 1 / D, up to
+        {np.nanmax(groups["gain"]):.1f}; the relu hides most. Steering leaves the law where features
+        are hardly stored.""")
     return slide, {"gain off the law": np.nanmax(np.abs(groups["gain"] / groups["shared"] - 1)),
                    "steering off the law": np.abs(groups["before"] / groups["shared"] - 1).max(),
                    "largest gain": np.nanmax(groups["gain"]),
@@ -567,7 +567,8 @@ def start(seed, starts=(0.02, 0.05, 0.2, 0.5, 1)):
         log_ticks(ax.xaxis, starts)
     caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from a
         twentieth of it, {silent[1]:.0f}. Silent rows are what they started as.""")
-    return slide, {"silent, start 1": silent[-1], "silent, start 0.05": silent[1],
+    return slide, {f"silent, start {starts[-1]:g}": silent[-1],
+                   f"silent, start {starts[1]:g}": silent[1],
                    "by the task": by_task[1], "silent": silent,
                    "cosine, silent rows": r_silent[-1], "cosine, live rows": r_live[-1]}
 
@@ -596,8 +597,8 @@ def precision_recall(seed):
     right.legend(loc="upper left", fontsize=12)
     found = {f"{name}, {patient}": value for patient, areas in area.items()
              for name, value in zip(names, areas)}
-    caption(slide, """With silent targets put last, geometry, which needs no examples, is ahead of
-        every score made from activations. Right answers tell nearly all.""")
+    caption(slide, """With silent targets put last, geometry, made from weights alone, is ahead of
+        every score of attributions on all three models. Right answers tell nearly all.""")
     silent = models["silent"]
     apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
     return slide, {"live geometry": found["live_geometry, learned"], **found,
@@ -784,9 +785,9 @@ def attribution_graph(seed, examples=300):
                                      for patient, shares in found.items()},
          "strongest edges that are real and help this example")
     attribution, weight = (found["learned model"][name] for name in ("attribution", "in play"))
-    caption(slide, f"""Sources that are active clean most of a graph. Then attribution,
-        {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
-        others dashed.""")
+    caption(slide, f"""Keeping active sources cleans a graph most; attribution, {attribution:.2f},
+        adds little to the plain weight, {weight:.2f}. Left: right edges are solid, others
+        dashed.""")
     return slide, {f"{name}, {patient.split()[0]}": value for patient, shares in found.items()
                    for name, value in shares.items()}
 

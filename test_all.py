@@ -1432,7 +1432,7 @@ def claim_table():
     table = README[README.index("## Every claim"):README.index("## What differs")]
     numbers = []
     for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE):
-        figure, claim, status, _, ours = row.split(" | ")
+        figure, claim, _, status, _, ours = row.split(" | ")
         assert status in ("exact", "reproduced", "not reproduced", "ours", "varies"), claim
         found = re.findall(r"([-\d.]+)(?: to ([-\d.]+))?( %)? `(.*?)`", ours)
         assert found, f"no number for: {claim}"
@@ -1448,7 +1448,7 @@ def tolerance(printed):
 
 
 def test_readme_shows_each_figure_in_order_with_a_question_and_what_to_notice():
-    lesson = README[README.index("## The lesson"):README.index("## Every claim")]
+    lesson = README[:README.index("## Every claim")]
     block = (r"^\*\*`(\w+)`\*\* \*Before you look\*: .*\?\n"
              r"!\[.+\]\(figures/(\w+)\.\w+\)\n\*Notice\*: .+$")
     shown = re.findall(block, lesson, re.MULTILINE)
@@ -1472,13 +1472,13 @@ SOLUTIONS = {  # exercise -> the right code, then likely wrong ones
         "def two_losses(s): return 0.1, 0.2",
         "def two_losses(s): return s**2 / 6, s / 3 - s**2 / 4",
         "def two_losses(s): return s**2 / 3, s / 3"],
-    4: ["""
+    3: ["""
 class QuietModel(QuietModel):
     def gradients(self, g, x, h):
         d, dU = UntiedModel.gradients(self, g, x, h), 2 * self.penalty * self.virtual_weights()
         return {"W_down": d["W_down"] + self.W_up.T @ dU, "W_up": d["W_up"] + dU @ self.W_down.T}
 """],
-    5: ["""
+    4: ["""
 def slow_ablation_effects(loss, U):
     dL, whole = np.zeros_like(U), loss(U)
     for i, j in np.ndindex(U.shape):
@@ -1487,11 +1487,19 @@ def slow_ablation_effects(loss, U):
         dL[i, j] = loss(ablated) - whole
     return dL
 """],
+    7: ["""
+def cosine(W_down, W_up):
+    U, P = W_up @ W_down, np.linalg.pinv(W_down) @ W_down
+    return U / np.linalg.norm(U, axis=1, keepdims=True) / np.sqrt(np.diag(P))
+""", "def cosine(W_down, W_up): return np.full((7, 7), 7**-0.5)"],
 }
-for number, old, new in ((4, "2 * self.penalty", "0.1"), (4, "2 * self.penalty", "self.penalty"),
-                         (4, "self.W_up.T @ dU", "0"), (4, "dU @", "dU.T @"),
-                         (5, "U.copy()", "U"), (5, "U.copy()", "U[:]"), (5, "dL[i, j]", "dL[j, i]"),
-                         (5, "ablated[i, j]", "ablated[i]")):
+for number, old, new in ((3, "2 * self.penalty", "0.1"), (3, "2 * self.penalty", "self.penalty"),
+                         (3, "self.W_up.T @ dU", "0"), (3, "dU @", "dU.T @"),
+                         (4, "U.copy()", "U"), (4, "U.copy()", "U[:]"), (4, "dL[i, j]", "dL[j, i]"),
+                         (4, "ablated[i, j]", "ablated[i]"),
+                         (7, "axis=1", "axis=0"), (7, "np.diag(P)", "1"),
+                         (7, "np.sqrt(np.diag(P))", "np.linalg.norm(W_down, axis=0)"),
+                         (7, "U / np.linalg.norm(U, axis=1, keepdims=True)", "U")):
     SOLUTIONS[number].append(SOLUTIONS[number][0].replace(old, new))
 
 
@@ -1638,7 +1646,7 @@ def test_claim_precision_recall(seed):
         "second_order", "era", "target_weighted", "weight")]
     assert silent == sorted(silent, reverse=True), "the note's order, on the silent model"
     assert shown["twera, silent"] < shown["weight, silent"], "published TWERA: not reproduced"
-    assert abs(shown["cosine, silent"] - shown["era, silent"]) < 0.05, "killed without any data"
+    assert abs(shown["cosine, silent"] - shown["era, silent"]) < 0.06, "killed without any data"
     assert shown["ERA against covariance"] < 0.03, "killed without any weight"
     live = [shown[f"{name}, live targets"] for name in ("weight", "era", "twera")]
     learned = [shown[f"{name}, learned"] for name in ("weight", "era", "twera")]
@@ -1647,8 +1655,8 @@ def test_claim_precision_recall(seed):
         assert max(alike) - min(alike) < 0.06, "weight, ERA and TWERA are alike on live targets"
     for patient in ("learned", "third", "silent"):
         best = max(shown[f"{name}, {patient}"] for name in (
-            "era", "twera", "target_weighted", "effectiveness", "covariance", "frequency"))
-        assert shown[f"live_geometry, {patient}"] > best + 0.01, "geometry is ahead of activations"
+            "era", "twera", "target_weighted", "covariance", "frequency"))
+        assert shown[f"live_geometry, {patient}"] > best + 0.01, "geometry is ahead of attributions"
         assert shown[f"second_order, {patient}"] > shown[f"live_geometry, {patient}"], "answers"
 
 
@@ -1747,14 +1755,16 @@ def test_claim_equivariance(seed):
 @claim
 def test_claim_exercise_answers(seed):
     model = itf.block_model(seed)
-    answers = README[README.index("**6. Move the threshold**"):]
+    answers = README[README.index("**5. Move the threshold**"):]
     for threshold, low, high in re.findall(r"(1e-[2345]): (\d+)-(\d+)", answers):
         count = np.sum(model.dL > float(threshold))
-        assert 0.95 * int(low) <= count <= 1.05 * int(high), f"exercise 6: {count} at {threshold}"
-    wanted = model.task.A > 0
-    shrunk = np.median(model.U[wanted] / model.task.A[wanted])
-    low, high = re.search(r"median U/A is ([\d.]+)-([\d.]+) after 2000", answers).groups()
-    assert float(low) - 0.01 <= shrunk <= float(high) + 0.01, f"exercise 7: {shrunk:.2f}"
+        assert 0.95 * int(low) <= count <= 1.05 * int(high), f"exercise 5: {count} at {threshold}"
+    if seed == 0:
+        scores = model.U, np.abs(model.U), itf.generator(1).random(model.U.shape)
+        found = [model.kept_loss(score, refit) for score in scores for refit in (False, True)]
+        printed = re.search(r"([\d.]+) and ([\d.]+); ([\d.]+) and ([\d.]+); ([\d.]+) and ([\d.]+)\.",
+                            answers).groups()
+        close(found, [float(number) for number in printed], rtol=0.05, err_msg="exercise 6")
 
 
 CLAIMS = {name: test for name, test in globals().items() if name.startswith("test_claim_")}
