@@ -436,6 +436,19 @@ def all_scores(U, b, x, y):
     return {name: score(U, b, x, y) for name, score in SCORES.items()}
 
 
+def geometry_and_controls(U, seed=0):
+    """The views in `geometry_score`, all three, and what becomes of them if something is taken away.
+
+    Returns a dict of scores (n, n): "weight", "code", "geometry", "raw code", with atoms of any
+    length, and "shuffled", geometry with every direction in the place of another one.
+    """
+    V, code = row_space(U), code_score(U)
+    mixed = V[:, generator((seed, 8)).permutation(len(U))]
+    return {"weight": U, "code": code, "raw code": code_score(U, unit_atoms=False),
+            "geometry": combined_ranks(U, cosine_score(U), code),
+            "shuffled": combined_ranks(U, cosine_score(U, mixed), code_score(U, V=mixed))}
+
+
 # --- 4. How good is a ranking? --------------------------------------------------------------------
 
 
@@ -842,21 +855,21 @@ class Trained:
             frozen(array)
         self.U, self.b = frozen(model.virtual_weights()), model.b
 
+    def sampled(self, stream):
+        """x, y (examples, n), read-only, from a stream of random numbers of its own."""
+        x, y = self.task.batch(generator((self.seed, stream)), self.examples)
+        return frozen(x), frozen(y)
+
     @cached_property
     def labelled(self):
-        return sampled(self.task, (self.seed, 1), self.examples)
+        return self.sampled(1)
 
     @cached_property
     def other(self):
-        return sampled(self.task, (self.seed, 2), self.examples)
+        return self.sampled(2)
 
-    @property
-    def x(self):
-        return self.labelled[0]
-
-    @property
-    def y(self):
-        return self.labelled[1]
+    x = property(lambda self: self.labelled[0])
+    y = property(lambda self: self.labelled[1])
 
     @cached_property
     def loss(self):
@@ -904,6 +917,15 @@ class Trained:
         kept, = pruned_loss(self.U, self.b, x, y, score, [self.is_real.sum()], refit_bias)
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
+    def kept_losses(self):
+        """`kept_loss` for six ways to choose, with the trained and with a refitted bias: a dict."""
+        names = "weight", "live_geometry", "second_order", "size"
+        ways = {name: self.scores[name] for name in names}
+        ways["smallest"] = -ways["size"]
+        ways["random"] = generator((self.seed, 7)).random(self.U.shape)
+        return {f"{name}, {bias}": self.kept_loss(score, bias == "refitted")
+                for name, score in ways.items() for bias in ("trained", "refitted")}
+
     def average_precision(self, score, targets=slice(None)):
         """How well a score, or the one of that name, finds the real weights into some targets."""
         score = self.scores[score] if isinstance(score, str) else score
@@ -914,13 +936,6 @@ def frozen(array):
     """The same array, from now on read-only."""
     array.flags.writeable = False
     return array
-
-
-@lru_cache(maxsize=2)
-def sampled(task, seed, examples):
-    """x, y of a task, read-only: one copy for the models of `block_stages`, as memory is short."""
-    x, y = task.batch(np.random.default_rng(seed), examples)
-    return frozen(x), frozen(y)
 
 
 def counter(done, steps):

@@ -615,44 +615,40 @@ def compressed_sensing(seed):
     Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control puts
     every direction in the place of another one.
     """
-    learned, third, silent = (make(seed) for make in (itf.block_model, itf.sources_model,
-                                                      itf.silent_model))
-    rng, A, live = np.random.default_rng((seed, 16)), learned.task.A, silent.live
-    random = itf.linear_read_out(rng.normal(size=(16, len(A))), A)
-    trained = itf.linear_read_out(learned.model.W_down, A)
-    every = np.ones(len(A), bool)
-    cases = {"linear, random\ndirections": (random, A > 0, every, None),
-             "linear, learned\ndirections": (trained, A > 0, every, None),
-             "learned\nmodel": (learned.U, learned.is_real, every, learned.scores["era"]),
-             "third model,\n4 sources": (third.U, third.is_real, every, third.scores["era"]),
-             "silent\nmodel": (silent.U, silent.is_real, every, silent.scores["era"]),
-             "silent model,\nlive targets": (silent.U, silent.is_real, live, silent.scores["era"])}
-    looks = {"weight": {"marker": "o", "color": ORANGE}, "ERA": {"marker": "D", "color": VERMILION},
-             "code": {"marker": "s", "color": SKY},
-             "code, atoms of any length": {"marker": "P", "color": "0.6"},
-             "geometry: weight, cosine, code": {"marker": "*", "color": BLUE, "ms": 20},
-             "control: geometry, shuffled": {"marker": "x", "color": "0.4", "mec": "0.4"}}
-    found = {name: [] for name in looks}
-    for U, is_real, rows, era in cases.values():
-        code, V = itf.code_score(U), itf.row_space(U)
-        mixed = V[:, rng.permutation(len(U))]
-        ways = (U, U * np.nan if era is None else era, code, itf.code_score(U, unit_atoms=False),
-                itf.combined_ranks(U, itf.cosine_score(U), code),
-                itf.combined_ranks(U, itf.cosine_score(U, mixed), itf.code_score(U, V=mixed)))
-        for name, score in zip(looks, ways):
-            found[name].append(np.nan if np.isnan(score).any() else itf.average_precision(
-                *itf.precision_recall(score[rows], is_real[rows])))
+    learned, third, silent = models = [make(seed) for make in (
+        itf.block_model, itf.sources_model, itf.silent_model)]
+    A = learned.task.A
+    random = np.random.default_rng((seed, 16)).normal(size=(16, len(A)))
+    every, live = np.ones(len(A), bool), silent.live
+    cases = {"linear, random\ndirections": (itf.linear_read_out(random, A), A > 0, every),
+             "linear, learned\ndirections": (itf.linear_read_out(learned.model.W_down, A), A > 0,
+                                             every)}
+    cases |= {name: (model.U, model.is_real, rows, model.scores["era"]) for name, model, rows in (
+        ("learned\nmodel", learned, every), ("third model,\n4 sources", third, every),
+        ("silent\nmodel", silent, every), ("silent model,\nlive targets", silent, live))}
+    looks = {"weight": ("weight", {"marker": "o", "color": ORANGE}),
+             "ERA": ("ERA", {"marker": "D", "color": VERMILION}),
+             "code": ("code", {"marker": "s", "color": SKY}),
+             "raw code": ("code, atoms of any length", {"marker": "P", "color": "0.6"}),
+             "geometry": ("geometry: weight, cosine,\nand code", {"marker": "*", "color": BLUE,
+                                                                  "ms": 20}),
+             "shuffled": ("geometry, shuffled\ndirections", {"marker": "x", "mec": "0.4"})}
+    found = {}
+    for name, (U, is_real, rows, *era) in cases.items():
+        scores = itf.geometry_and_controls(U, seed) | dict(zip(["ERA"], era))
+        found[name] = {way: itf.average_precision(*itf.precision_recall(score[rows], is_real[rows]))
+                       for way, score in scores.items()}
     slide, ax = new_figure(height=7)
-    dots(ax, list(cases), [(name, found[name], looks[name]) for name in looks], xlim=(0, 1.03),
-         xlabel="average precision")
+    dots(ax, list(cases), [(label, [areas.get(way, np.nan) for areas in found.values()], mark)
+                           for way, (label, mark) in looks.items()],
+         xlim=(0, 1.03), xlabel="average precision")
     ax.legend(**BESIDE)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
         one example. With shuffled directions they fall below the plain weight.""")
     lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
-               for name, model in zip(PATIENTS, (learned, third, silent))}
-    return slide, {f"{way.split(':')[0]}, {' '.join(name.split())}": area
-                   for way, areas in found.items() for name, area in zip(cases, areas)
-                   if not np.isnan(area)} | lengths
+               for name, model in zip(PATIENTS, models)}
+    return slide, {f"{way}, {' '.join(name.split())}": area for name, areas in found.items()
+                   for way, area in areas.items()} | lengths
 
 
 @figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
@@ -726,21 +722,18 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
         log_ticks(ax.yaxis, (0.5, 0.7, 1, 1.5, 2, 3))
     axes[0].set_ylabel("loss / the whole model's")
     axes[0].text(sizes[-1], 1.02, "the whole model", ha="right", fontsize=12)
-    handles = [part for ax in (axes[1], axes[0], axes[2]) for part in ax.get_legend_handles_labels()[0]]
-    unique = {handle.get_label(): handle for handle in handles}
-    slide.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=4, handlelength=3)
-    silent, numbers = itf.silent_model(seed), {}
-    for patient, other in (("learned", model), ("third", itf.sources_model(seed)),
-                           ("silent", silent)):
-        ways = {name: other.scores[name]
-                for name in ("weight", "live_geometry", "second_order", "size")}
-        ways |= {"random": np.random.default_rng((seed, 7)).random(other.U.shape),
-                 "smallest": -ways["size"]}
-        numbers |= {f"{way}, {bias}, {patient}": other.kept_loss(score, bias == "refitted")
-                    for way, score in ways.items() for bias in ("trained", "refitted")}
+    labelled = {}
+    for ax in axes:
+        labelled |= {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
+    slide.legend(handles=list(labelled.values()), loc="outside upper center", ncols=4)
+    silent = itf.silent_model(seed)
+    numbers = {f"{way}, {patient}": value
+               for patient, other in (("learned", model), ("third", itf.sources_model(seed)),
+                                      ("silent", silent))
+               for way, value in other.kept_losses().items()}
+    part = [part[:4096] for part in silent.other]
     by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
                               for name in ("weight", "live_geometry"))
-    part = [part[:4096] for part in silent.other]
     signed = itf.pruned_loss(silent.U, silent.b, *part, silent.U, (1000, 3000, 8000, 16384))
     caption(slide, f"""As many weights as are real (grey), the largest: {by_weight:.2f} times the
         loss of the whole model with its bias refitted; chosen by geometry, {by_geometry:.2f}

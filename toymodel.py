@@ -60,10 +60,10 @@ import numbers
 import os
 import signal
 import sys
-import time
+import timeit
 import warnings
 from functools import partial
-from typing import NamedTuple
+from types import SimpleNamespace
 
 # BLAS reads these when NumPy loads. Its threads fight over matrices this small: one is several
 # times faster than two. The variables are put back at once, so no child process inherits them.
@@ -314,16 +314,13 @@ class UntiedModel(BottleneckModel):
     """z = x @ W_down.T @ W_up.T + b with W_down (m, n), W_up (n, m), b (n,)."""
 
     parameter_names = ("W_down", "W_up", "b")
+    default_scale = staticmethod(lambda n, m: m**-0.5)
 
     def __init__(self, W_down, W_up, b):
         self.W_down = check_array("W_down", W_down, (None, None)).copy()
         m, n = self.W_down.shape
         self.W_up = check_array("W_up", W_up, (n, m), self.W_down.dtype).copy()
         self.b = check_array("b", b, (n,), self.W_down.dtype).copy()
-
-    @staticmethod
-    def default_scale(n, m):
-        return m**-0.5
 
     def virtual_weights(self):
         """U = W_up @ W_down (n, n), of rank <= m."""
@@ -345,14 +342,11 @@ class TiedModel(BottleneckModel):
     """z = x @ W.T @ W + b with W (m, n), b (n,): one matrix both stores and reads a feature."""
 
     parameter_names = ("W", "b")
+    default_scale = staticmethod(lambda n, m: (2 / (n + m))**0.5)
 
     def __init__(self, W, b):
         self.W = check_array("W", W, (None, None)).copy()
         self.b = check_array("b", b, (self.W.shape[1],), self.W.dtype).copy()
-
-    @staticmethod
-    def default_scale(n, m):
-        return (2 / (n + m))**0.5
 
     def virtual_weights(self):
         """U = W.T @ W (n, n), symmetric and of rank <= m."""
@@ -484,17 +478,11 @@ SCHEDULES = {  # share of the learning rate that is left when a fraction of trai
 }
 
 
-class History(NamedTuple):
-    """What `train` returns: losses (steps,), each before its update, and snapshots by step."""
-
-    losses: np.ndarray
-    snapshots: dict
-
-
 def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, schedule="constant",
           snapshots=(), progress=None):
-    """Train `model` in place on fresh batches of `task` with Adam; returns a History.
+    """Train `model` in place on fresh batches of `task` with Adam; returns what it saw on the way.
 
+    That is .losses (steps,), each before its update, and .snapshots, a dict of parameters by step.
     snapshots: numbers of updates, 0 to `steps`, after which a copy of the parameters is kept.
     progress: called as progress(updates done, steps) after each update.
     seed: of the data. Batches come from a stream spawned from it, so that a model initialised with
@@ -510,7 +498,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     rng = generator(seed).spawn(1)[0]
     np.empty(2**24, np.uint8)  # halves the time: once it has freed so much, glibc keeps memory
     adam = Adam(model.parameters, learning_rate)
-    history = History(np.empty(steps), {})
+    history = SimpleNamespace(losses=np.empty(steps), snapshots={})
     with np.errstate(all="ignore"):  # a run that diverges says so by itself, once
         for step in range(steps):
             if step in snapshots:
@@ -667,17 +655,11 @@ def demo():
     print("Pentagon: 5 features in 2 dimensions, density 0.05; degrees between neighbours")
     print("  ", np.diff(angles, append=angles[0] + 360).round(1))
 
-    print("Milliseconds per training step, sampling included (one thread, float32)")
-    rng = np.random.default_rng(0)
-    simple = TiedModel.initialise(rng, 100, n_residual=20)
-    block = UntiedModel.initialise(rng, 128, n_residual=16)
-    for name, model, task, batch_size in (("simple", simple, identity_task(100, 0.02), 1024),
-                                          ("block", block, block_task(), 256)):
-        seconds = []
-        for repeat in range(5):
-            start = time.perf_counter()
-            train(model, task, steps=200, batch_size=batch_size)
-            seconds.append(time.perf_counter() - start)
+    print("Milliseconds per training step, sampling included (one thread, float32; best of 5)")
+    for name, model, task, batch_size in (
+            ("simple", TiedModel.initialise(rng, 100, 20), identity_task(100, 0.02), 1024),
+            ("block", UntiedModel.initialise(rng, 128, 16), block_task(), 256)):
+        seconds = timeit.repeat(lambda: train(model, task, 200, batch_size), number=1, repeat=5)
         print(f"  {name:7} {1000 * min(seconds) / 200:.2f}")
 
 
