@@ -907,24 +907,27 @@ class Trained:
         """The loss on x, y with other weights and another bias."""
         return LiftedModel(U, b).loss(self.x, self.y)
 
-    def kept_loss(self, score, refit_bias=False, examples=4096):
-        """True loss over the whole model's if as many weights are kept as are real, by a score.
+    def kept_loss(self, score, refit_bias=False, count=None, examples=4096):
+        """True loss over the whole model's if so many weights are kept, the best by a score.
 
-        On part of the other sample, so that the labels know only how many to keep.
+        By default as many as are real. On part of the other sample, so that the labels know only
+        how many to keep.
         """
         score = self.scores[score] if isinstance(score, str) else score
+        count = self.is_real.sum() if count is None else count
         x, y = (part[:examples] for part in self.other)
-        kept, = pruned_loss(self.U, self.b, x, y, score, [self.is_real.sum()], refit_bias)
+        kept, = pruned_loss(self.U, self.b, x, y, score, [count], refit_bias)
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
     def kept_losses(self):
-        """`kept_loss` for six ways to choose, with the trained and with a refitted bias: a dict."""
+        """`kept_loss` for six ways to choose, each with both biases, and of all positive weights."""
         names = "weight", "live_geometry", "second_order", "size"
         ways = {name: self.scores[name] for name in names}
         ways["smallest"] = -ways["size"]
         ways["random"] = generator((self.seed, 7)).random(self.U.shape)
-        return {f"{name}, {bias}": self.kept_loss(score, bias == "refitted")
-                for name, score in ways.items() for bias in ("trained", "refitted")}
+        losses = {f"{name}, {bias}": self.kept_loss(score, bias == "refitted")
+                  for name, score in ways.items() for bias in ("trained", "refitted")}
+        return losses | {"all positive": self.kept_loss(self.U, count=np.sum(self.U > 0))}
 
     def average_precision(self, score, targets=slice(None)):
         """How well a score, or the one of that name, finds the real weights into some targets."""
@@ -1031,6 +1034,12 @@ def sources_model(seed, run=0, n_sources=4, density=0.1, n_residual=16):
     model = UntiedModel.initialise(generator((seed, run)), 128, n_residual)
     train(model, task, 2000, 512, 3e-3, (seed, run), "cosine", progress=counter)
     return Trained(task, model, seed)
+
+
+def three_models(seed):
+    """The models on which a sentence is tried before it is called a law, by name."""
+    return {"learned": block_model(seed), "third": sources_model(seed),
+            "silent": silent_model(seed)}
 
 
 def memory_of_start(seed, start, steps=2000):
