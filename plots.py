@@ -580,12 +580,12 @@ def precision_recall(seed):
             for patient, model in models.items()}
     slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
     model = models["learned"]
-    for name, place in (("second_order", (0.8, 0.97)), ("live_geometry", (0.67, 0.78)),
-                        ("era", (0.52, 0.68)), ("weight", (0.3, 0.55))):
+    for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
+                              ("live_geometry", "geometry", (0.78, 0.6)),
+                              ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
         precision, recall = itf.precision_recall(model.scores[name], model.is_real)
         curve(left, name, recall, precision)
-        word = RANKINGS[name][0].split(",")[0]
-        left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="right", va="top")
+        left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
     dots(right, [RANKINGS[name][0] for name in names],
@@ -640,7 +640,7 @@ def compressed_sensing(seed):
          xlim=(0, 1.03), xlabel="average precision")
     ax.legend(**BESIDE)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
-        one example. With shuffled directions they fall below the plain weight.""")
+        one example. With shuffled directions they fall below the plain weight there.""")
     lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
                for name, model in itf.three_models(seed).items()}
     return slide, {f"{way}, {' '.join(name.split())}": area for name, areas in found.items()

@@ -1669,6 +1669,8 @@ def test_claim_compressed_sensing(seed):
     assert shown[f"code, {case}"] > shown[f"raw code, {case}"] + 0.2, "unit atoms"
     for case in ("learned model", "third model, 4 sources", "silent model, live targets"):
         assert shown[f"geometry, {case}"] > shown[f"ERA, {case}"] + 0.01, "where targets are alive"
+    for case in ("learned model", "third model, 4 sources", "silent model, live targets",
+                 "linear, random directions", "linear, learned directions"):
         assert shown[f"shuffled, {case}"] < shown[f"weight, {case}"], "shuffled directions"
     assert shown["geometry, silent model"] < shown["ERA, silent model"], "where they are not"
     lengths = [shown[f"code length over chance, {name}"] for name in ("learned", "third", "silent")]
