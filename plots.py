@@ -414,18 +414,18 @@ def two_models(seed):
 @figure("reproduced", "the note; Towards Monosemanticity (2023), its base64 feature")
 def block_histogram(seed):
     """What if real and interference weights overlap? Then no threshold on the weight finds them."""
-    model, silent = itf.block_model(seed), itf.silent_model(seed)
+    model, numbers = itf.block_model(seed), {}
     real, rest = model.U[model.is_real], model.U[~model.is_real]
-    numbers = {}
-    for name, m in (("", model), (", silent model", silent)):
+    for name, m in itf.three_models(seed).items():
         outside, matters = m.task.A == 0, np.abs(m.dL) > itf.THRESHOLD
         top = np.quantile(m.U[~m.is_real], 0.99)
-        numbers |= {f"overlap{name}": np.mean(m.U[m.is_real] < top),
-                    f"harms, outside A{name}": np.mean(m.dL[outside & matters] < 0),
-                    f"harms, of all{name}": np.mean(m.dL < 0),
-                    f"silent targets{name}": np.sum(~m.live),
-                    f"loss over constant{name}": m.over_constant,
-                    f"real{name}": m.is_real.sum(), f"real in A{name}": m.is_real[~outside].sum()}
+        numbers |= {f"overlap, {name}": np.mean(m.U[m.is_real] < top),
+                    f"harms, outside A, {name}": np.mean(m.dL[outside & matters] < 0),
+                    f"harms, of all, {name}": np.mean(m.dL < 0),
+                    f"silent targets, {name}": np.sum(~m.live),
+                    f"loss over constant, {name}": m.over_constant,
+                    f"real, {name}": m.is_real.sum(),
+                    f"real in A, {name}": m.is_real[~outside].sum()}
     slide, (whole, positive) = new_figure(2)
     matters = np.abs(model.dL) > itf.THRESHOLD
     helps_and_harms(whole, model.U[matters], model.dL[matters], 50,
@@ -433,9 +433,9 @@ def block_histogram(seed):
     groups = [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)]
     histograms(positive, groups, np.linspace(0, model.U.max(), 31),
                title="the positive ones, cut off", ylim=(0, len(real) / 2))
-    caption(slide, f"""{numbers["overlap"]:.0%} of the real weights are smaller than the top 1 % of
-        interference. Outside the circuit {numbers["harms, outside A"]:.0%} of what matters
-        harms.""")
+    overlap, harms = numbers["overlap, learned"], numbers["harms, outside A, learned"]
+    caption(slide, f"""{overlap:.0%} of the real weights are smaller than the top 1 % of
+        interference. Outside the circuit {harms:.0%} of what matters harms.""")
     return slide, numbers
 
 
@@ -443,7 +443,7 @@ def block_histogram(seed):
 def learned_vs_ideal(seed):
     """Did training find the circuit, and again? The learned model nearly, the silent one in part."""
     slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
-    numbers, words = {}, []
+    numbers = {}
     for row, name, make in ((axes[0], "learned", itf.block_model),
                             (axes[1], "silent", itf.silent_model)):
         model, again = make(seed), make(seed, 1)
@@ -456,7 +456,8 @@ def learned_vs_ideal(seed):
                ylabel=f"{name} model: U", ylim=(-1, 1.5))
         row[0].plot([0, 1], [0, 1], "k:", lw=1.5)
         points(row[1], again.U, U, (("not in A", rest, INTERFERENCE, 10),
-                                    ("in A", wanted, REAL, 36)), xlim=(-1, 1.5))
+                                    ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
+               xlim=(-1, 1.5))
         found = model.is_real & wanted
         r = {key: itf.correlation(U[mask], again.U[mask])
              for key, mask in (("in A", wanted), ("interference", rest))}

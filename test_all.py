@@ -1462,6 +1462,9 @@ def test_readme_quotes_code_and_names_tests_as_they_are():
     lesson = README[:README.index("## Exercises")]
     for line in "".join(re.findall(r"```python\n(.*?)```", lesson, re.DOTALL)).splitlines():
         assert line.strip() in code, f"README quotes a line that is not in the code: {line}"
+    introduced = README[README.index("| | learned model"):README.index("The third (`sources_model`)")]
+    for span in re.findall(r"[\d.]+ to [\d.]+", introduced):
+        assert span in README[README.index("## Every claim"):], f"{span} is not in the claim table"
     assert {figure for figure, *_ in claim_table()} == set(plots.FIGURES) - {"circuit"}
     for figure, *_ in claim_table():
         assert f"test_claim_{figure}" in globals(), f"no test of the claims of {figure}"
@@ -1597,11 +1600,13 @@ def test_claim_two_models(seed):
 @claim
 def test_claim_block_histogram(seed):
     shown = numbers("block_histogram", seed)
-    assert shown["overlap"] > 0.2 and shown["overlap, silent model"] > 0.4, "no threshold would do"
-    assert shown["harms, outside A"] > 0.98 and shown["harms, outside A, silent model"] > 0.85
-    assert shown["loss over constant"] < 0.55 < 0.75 < shown["loss over constant, silent model"]
-    assert shown["silent targets"] < 45 < 90 < shown["silent targets, silent model"]
-    assert shown["real in A"] >= 0.9 * shown["real"], "what is real is in A, if a model learned"
+    for name, overlap, harms in (("learned", 0.2, 0.98), ("third", 0.2, 0.98), ("silent", 0.4, 0.85)):
+        assert shown[f"overlap, {name}"] > overlap, "no threshold on the weight would do"
+        assert shown[f"harms, outside A, {name}"] > harms, "outside A, what matters harms"
+    for name in ("learned", "third"):
+        assert shown[f"loss over constant, {name}"] < 0.6 and shown[f"silent targets, {name}"] < 45
+        assert shown[f"real in A, {name}"] >= 0.9 * shown[f"real, {name}"], "what is real is in A"
+    assert shown["loss over constant, silent"] > 0.75 and shown["silent targets, silent"] > 90
 
 
 @claim
