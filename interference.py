@@ -437,7 +437,7 @@ def all_scores(U, b, x, y):
 
 
 def geometry_and_controls(U, seed=0):
-    """The views in `geometry_score`, all three, and what becomes of them if something is taken away.
+    """`geometry_score`, its parts, and what becomes of it if something is taken away.
 
     Returns a dict of scores (n, n): "weight", "code", "geometry", "raw code", with atoms of any
     length, and "shuffled", geometry with every direction in the place of another one.
@@ -890,7 +890,7 @@ class Trained:
 
     @cached_property
     def scores(self):
-        """`all_scores` on the other sample, "size" |U|, and "ceiling", its exact dL: the best score.
+        """`all_scores` on the other sample, "size" |U|, and "ceiling", that sample's exact dL.
 
         Geometry uses no sample at all.
         """
@@ -920,7 +920,7 @@ class Trained:
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
     def kept_losses(self):
-        """`kept_loss` for six ways to choose, each with both biases, and of all positive weights."""
+        """`kept_loss` for six ways to choose, each with both biases, and for U > 0: a dict."""
         names = "weight", "live_geometry", "second_order", "size"
         ways = {name: self.scores[name] for name in names}
         ways["smallest"] = -ways["size"]

@@ -222,7 +222,7 @@ def log_ticks(axis, values):
 
 # --- The figures, in the order of the lesson ------------------------------------------------------
 
-FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 18).astype(int)).tolist())
+FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 16).astype(int)).tolist())
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")
@@ -296,7 +296,7 @@ def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
 
 
 @figure("exact, and measured", "Toy Models of Superposition; Persona Vectors (2025)")
-def cost_of_sharing(seed, densities=(0.5, 0.2, 0.1, 0.05, 0.02, 0.003), decay=0.97):
+def cost_of_sharing(seed, densities=(0.5, 0.25, 0.1, 0.05, 0.02, 0.003), decay=0.97):
     """What does it cost to share a dimension? Worst push and steering: 1 / D, both of them."""
     slide, axes = new_figure(2, height=6.8)
     equal = [itf.converged_model(seed, density, batch_size=256) for density in densities]
@@ -441,7 +441,7 @@ def block_histogram(seed):
 
 @figure("reproduced for one model; the rest is ours", "the note")
 def learned_vs_ideal(seed):
-    """Did training find the circuit, and again? The learned model nearly, the silent one in part."""
+    """Did training find the circuit, and again? One model nearly did, the other in part."""
     slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
     numbers = {}
     for row, name, make in ((axes[0], "learned", itf.block_model),
@@ -529,7 +529,7 @@ def effectiveness(seed):
         if ax := panels.get(name):
             points(ax, effect, model.dL, (("not told apart from 0", ~helps & ~harms, NEITHER, 22),
                                           ("harms", harms, HARMS, 22), ("helps", helps, HELPS, 22)),
-                   xscale="log", xlim=(1e-7, 0.2), xlabel="effectiveness: E[(change of output)\u00b2]",
+                   xscale="log", xlim=(1e-7, 0.2), xlabel="effectiveness: squared change",
                    title=f"{name} model")
             ax.errorbar(effect.flat[top[::8]], model.dL.flat[top[::8]], half.flat[top[::8]],
                         fmt="none", ecolor="k", elinewidth=1, capsize=3)
@@ -547,7 +547,7 @@ def effectiveness(seed):
 
 
 @figure("ours", "the note gives no initialisation")
-def start(seed, starts=(0.02, 0.05, 0.2, 0.5, 1)):
+def start(seed, starts=(0.02, 0.05, 0.3, 1)):
     """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
     silent, by_task, r_silent, r_live = np.transpose(
         [itf.memory_of_start(seed, size) for size in starts])
@@ -558,21 +558,23 @@ def start(seed, starts=(0.02, 0.05, 0.2, 0.5, 1)):
     left.text(starts[-1], by_task[-1] - 8, "of these, silent in the task", ha="right")
     right.plot(starts, r_silent, "o-", color=VERMILION, ms=10)
     right.plot(starts, r_live, "s--", color="k", ms=9)
-    right.text(0.15, r_silent[2] + 0.1, "silent targets", color=VERMILION, weight="bold", ha="right")
-    right.text(0.55, r_live[3] - 0.08, "live targets", va="top")
+    right.text(0.2, r_silent[2] + 0.05, "silent targets", color=VERMILION, ha="right",
+               weight="bold")
+    right.text(0.5, r_live[2] + 0.02, "live targets")
     for ax, title, top in ((left, "what falls silent", 128),
                            (right, "cosine of rows of W_up with their start", 1.05)):
-        ax.set(xscale="log", title=title, xlabel="size of the start of W_up", ylim=(-0.05 * top, top))
+        ax.set(xscale="log", xlabel="size of the start of W_up", title=title,
+               ylim=(-0.05 * top, top))
         log_ticks(ax.xaxis, starts)
-    caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from a
-        twentieth of it, {silent[1]:.0f}. Silent rows are what they started as.""")
+    caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from
+        a twentieth of it, {silent[1]:.0f}. Silent rows are then mostly what they started as.""")
     return slide, {f"silent, start {starts[-1]:g}": silent[-1],
                    f"silent, start {starts[1]:g}": silent[1],
                    "by the task": by_task[1], "silent": silent,
                    "cosine, silent rows": r_silent[-1], "cosine, live rows": r_live[-1]}
 
 
-@figure("the order is reproduced on the silent model; the rest is ours", "the note; Circuit Tracing")
+@figure("order reproduced, on the silent model; the rest is ours", "the note; Circuit Tracing")
 def precision_recall(seed):
     """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
     models = itf.three_models(seed)
@@ -690,7 +692,7 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
                    "disputed in 164 drawn from all": drawn.mean(), **numbers}
 
 
-@figure("single effects: reproduced; true loss: ours", "the note: gains, which do not simply add up")
+@figure("single effects reproduced; true loss is ours", "the note: gains do not simply add up")
 def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     """Does taking interference away make a model better? Yes, if its bias is refitted."""
     model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
@@ -709,7 +711,8 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
                  ms=14, zorder=4, label="the real weights")
     masked, = itf.pruned_loss(model.U, mask_bias, x, y, mask, [mask.sum()]) / whole
     axes[2].plot(mask.sum(), masked, "*", color=PURPLE, mec="k", ms=22, label="learned mask")
-    for ax, title in zip(axes, ("added-up single effects", "true loss", "true loss, bias refitted")):
+    titles = "added-up single effects", "true loss", "true loss, bias refitted"
+    for ax, title in zip(axes, titles):
         ax.axhline(1, color="k", lw=1.5, ls=":")
         ax.axvline(real, color="0.85", lw=8, zorder=0)
         ax.set(xscale="log", yscale="log", title=title, xlabel="weights kept", ylim=(0.4, 4))
@@ -734,7 +737,7 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
 
 @figure("ours", "the graphs: Circuit Tracing (2025)")
 def attribution_graph(seed, examples=300):
-    """What makes the graph of one example clean? That its sources are active; attribution a little."""
+    """What makes the graph of one example clean? Active sources; attribution, a little."""
     names = {"all": "all\nweights", "firing": "into\nfiring", "active": "from\nactive",
              "in play": "in play:\nboth", "attribution": "in play, by\nattribution",
              "chance": "in play,\nby chance"}
@@ -799,7 +802,7 @@ def weight_sharing(seed):
 @figure("pairs and edge are reproduced, pentagons vary", "the note, Appendix 2")
 def converged_geometry(seed):
     """What is interference made of after convergence? Of geometry, or of a sharp edge."""
-    dense, sparse = (itf.converged_model(seed, density) for density in (0.25, 0.001))
+    dense, sparse = itf.converged_model(seed, 0.25, 256), itf.converged_model(seed, 0.001)
     W = dense.model.W[:, itf.stored_features(dense.model.W)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
@@ -992,7 +995,7 @@ def parse(arguments):
     option("names", nargs="*", metavar="NAME", help="figures to make (default: all; see --list)")
     option("--list", action="store_true", help="say what each figure shows, and stop")
     option("--out", default="figures", metavar="DIR", help="default: figures")
-    option("--format", choices=("png", "svg", "pdf"), default="png", help="default: png (film: gif)")
+    option("--format", choices=("png", "svg", "pdf"), default="png", help="default: png; film: gif")
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
     option("--show", action="store_true", help="also open the figures in windows, at the end")
     options = parser.parse_args(arguments)

