@@ -6,7 +6,7 @@ most exist only because features share dimensions (interference weights). This f
 
     1  What does each weight do?          exact ablation, standard errors, second-order estimate
     2  Which weights are real?            Definition 1 (ideal), Definition 2 (loss), learned mask
-    3  Can real ones be found cheaply?    weight, ERA, TWERA, frequency, second order, sparse codes
+    3  Can real ones be found cheaply?    from activations (ERA and its kin), from geometry (codes)
     4  How good is a ranking?             precision and recall, loss gain, loss of a pruned model
     5  What structure is in it?           set means, feature dimensionality, circulants, sharing
     6  What does interference do?         attribution graphs, worst cases, steering
@@ -403,7 +403,8 @@ def geometry_score(W_down, W_up):
     Three views of one pair of vectors: how large, how well aligned, how well explained without the
     others. No data, no answers, no bias; only the product of the two matrices matters.
     """
-    U = check_array("W_up", W_up, (None, len(W_down))) @ check_array("W_down", W_down, (None, None))
+    W_down = check_array("W_down", W_down, (None, None))
+    U = check_array("W_up", W_up, W_down.shape[::-1]) @ W_down
     return combined_ranks(U, cosine_score(U), code_score(U))
 
 
@@ -920,14 +921,15 @@ class Trained:
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
     def kept_losses(self):
-        """`kept_loss` for six ways to choose, each with both biases, and for U > 0: a dict."""
+        """`kept_loss` for six ways to choose, each with both biases, and for two controls: a dict."""
         names = "weight", "live_geometry", "second_order", "size"
         ways = {name: self.scores[name] for name in names}
         ways["smallest"] = -ways["size"]
         ways["random"] = generator((self.seed, 7)).random(self.U.shape)
         losses = {f"{name}, {bias}": self.kept_loss(score, bias == "refitted")
                   for name, score in ways.items() for bias in ("trained", "refitted")}
-        return losses | {"all positive": self.kept_loss(self.U, count=np.sum(self.U > 0))}
+        return losses | {"all positive": self.kept_loss(self.U, count=np.sum(self.U > 0)),
+                         "whole, refitted": self.kept_loss(self.U, True, self.U.size)}
 
     def average_precision(self, score, targets=slice(None)):
         """How well a score, or the one of that name, finds the real weights into some targets."""
