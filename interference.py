@@ -268,10 +268,10 @@ def coactivation_frequency(U, b, x):
 
 
 def activity_covariance(U, b, x):
-    """Cov(y_hat_i, x_j), (n, n): what inputs and outputs alone tell, with no weight in it."""
+    """Cov(y_hat_i, x_j) = E[(y_hat_i - E y_hat_i) x_j], (n, n). No weight in it, again."""
     U, b, x = checked(U, b, x)
     y_hat = relu(preactivations(U, b, x))                        # (B, n)
-    return (y_hat - y_hat.mean(axis=0)).T @ (x - x.mean(axis=0)) / len(x)
+    return (y_hat - y_hat.mean(axis=0)).T @ x / len(x)           # (n, B) @ (B, n) -> (n, n)
 
 
 def silent_targets(U, b, x):
@@ -1055,7 +1055,8 @@ def memory_of_start(seed, start, steps=2000):
     W_up, live = trained.model.W_up, trained.live
     lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)
     cosine = np.sum(W_up * first, axis=1) / lengths
-    by_task = trained.y.mean(axis=0) <= 0.01 * trained.y.mean(axis=0).max()
+    wanted = trained.y.mean(axis=0)
+    by_task = wanted <= 0.01 * wanted.max()
     return np.sum(~live), np.sum(~live & by_task), cosine[~live].mean(), cosine[live].mean()
 
 
