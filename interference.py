@@ -98,7 +98,7 @@ def sampled_effects(U, b, x, y, targets, sources, importance=None):
     """`ablation_effects` of the k weights U[targets, sources] only, (k,): k B steps, not n^2 B.
 
     (After one forward pass for the targets among them.) For ground truth on a sample of weights, in
-    models too large for all of them; what a sample can tell is `estimated_precision`.
+    models too large for all of them; what a sample can tell is `estimated_lead`.
     """
     U, b, x, y, importance = checked(U, b, x, y, importance)
     targets = check_wholes("targets", targets, 0, len(U) - 1)
@@ -287,12 +287,13 @@ def silent_targets(U, b, x):
 def linear_read_out(W_down, A):
     """U = A P (n, n): the best that linear weights can do for a circuit A behind W_down (m, n).
 
-    For features of independent values, equal variance and mean 0, the W_up that comes closest to
-    A x is A W_down^+, so that U = A P with P = W_down^+ W_down, the projection on the m dimensions
-    that are left. Column j of P is what they hold of feature j. Interference is A (P - 1).
+    For uncorrelated features of equal variance (a bias takes up their means) the W_up that comes
+    closest to A x is A W_down^+, so that U = A P with P = W_down^+ W_down, the projection on the
+    rows of W_down. Column j of P is what is left of feature j. Interference is A (P - I).
     """
-    W_down = check_array("W_down", W_down, (None, None), np.float64)
-    return check_square("A", A) @ (np.linalg.pinv(W_down) @ W_down)
+    A = check_square("A", A)
+    W_down = check_array("W_down", W_down, (None, len(A)), np.float64)
+    return A @ (np.linalg.pinv(W_down) @ W_down)
 
 
 def row_space(U):
@@ -301,23 +302,26 @@ def row_space(U):
     Singular values below 1e-5 of the largest are taken for rounding in float32.
     """
     _, sizes, V = np.linalg.svd(check_square("U", U).astype(np.float64))
+    check(sizes[0] > 0, "U", "not all zeros", "zeros")
     return V[sizes > 1e-5 * sizes[0]]
 
 
 def cosine_score(U, V=None):
     """How well what target i reads fits where source j is stored: cos(U_i, P_j), (n, n).
 
-    In U = A P (`linear_read_out`) row i of U is what target i reads, and column j of P where source
-    j is. As P projects on the rows of U, U P = U: the weight U_ij is the inner product of the two,
-    and this score is the weight without their lengths. V: another `row_space`, as a control.
+    Row i of U is what target i reads, and column j of P, the projection on the rows of U, is where
+    source j is (`linear_read_out`; all of W_down's rows, if W_up has full rank). As U P = U, the
+    weight U_ij is the inner product of the two, and this score is the weight without their lengths.
+    V: another `row_space`, as a control.
     """
+    U = check_square("U", U)
     V = row_space(U) if V is None else V
     lengths = np.outer(np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=0))
     return U @ V.T @ V / np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
 def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
-    """Each row of W (r, m) as few columns of D (m, k) as possible: codes C (r, k) >= 0.
+    """Each row of W (r, m) from few columns of D (m, k): codes C (r, k) >= 0 of a small sum.
 
     Compressed sensing, as a non-negative lasso for every row w of W: find c >= 0 with the smallest
 
@@ -335,7 +339,8 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
 
     FISTA (Beck and Teboulle 2009) takes this step not from c but from a point a little further on,
     c + (t - 1) / t' (c - previous c) with t' = (1 + sqrt(1 + 4 t^2)) / 2, which is much faster. It
-    stops when no code moves by more than `tolerance` of the largest, or after `steps` steps.
+    stops when no code moves by more than `tolerance` of the largest of all rows, or after `steps`
+    steps: not yet exact, but no average precision here changes by more than 0.0004 after that.
     """
     D = check_array("D", D, (None, None), np.float64)
     W = check_array("W", W, (None, len(D)), np.float64)
@@ -357,32 +362,33 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
 
 
 def code_score(U, penalty=0.01, V=None, unit_atoms=True):
-    """The sparsest circuit that U could be a linear read-out of: code of U = A P in P, (n, n) >= 0.
+    """A sparse circuit that U could be a linear read-out of: the code of U = A P in P, (n, n) >= 0.
 
-    A row U_i = A_i P is a sum of a few columns of P, of which it has infinitely many; the fewest
-    are a guess at A_i. In the coordinates of the row space that is `sparse_code` of U V^T in V.
-    penalty is a share of the smallest one that leaves no code at all. V: another `row_space`, as a
-    control.
+    A row U_i = A_i P is a sum of columns of P, in infinitely many ways; one of few and positive
+    terms is a guess at A, entry by entry at A_ij |P_j|, as atoms have unit length. In coordinates
+    of the row space that is `sparse_code` of U V^T in V. penalty is a share of the smallest one
+    that leaves no code at all. V: another `row_space`, as a control.
     """
+    U = check_square("U", U)
     V = row_space(U) if V is None else V
     W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
     unit = V / np.maximum(np.linalg.norm(V, axis=0), np.finfo(np.float64).tiny)
-    none_left = np.abs(W @ (unit if unit_atoms else V)).max()
+    none_left = (W @ (unit if unit_atoms else V)).max()
     return sparse_code(V, W, penalty * none_left, unit_atoms=unit_atoms)
 
 
 def relative_code_length(U, seed=0):
     """How short the codes of U's rows are beside those of random rows, a number: trust below 0.7.
 
-    Median over rows of (sum of code / length of row), over the same for normal rows of the same
-    covariance. 1: no sparser than chance, so the code knows nothing of the circuit. No labels.
+    Median over rows of (sum of code / length of row), over the same for random mixtures of U's own
+    rows. 1: no sparser than chance, so the code knows nothing of the circuit. No labels.
     """
     V = row_space(U)
-    W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
-    random = generator(seed).multivariate_normal(np.zeros(len(V)), W.T @ W, len(U))
+    W = U[U.any(axis=1)] @ V.T                                   # (n, n) @ (n, r) -> (n, r)
+    mixtures = generator(seed).normal(size=(len(W), len(W))) @ W
     medians = []
-    for rows in (W, random):
-        rows = rows / np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)[:, None]
+    for rows in (W, mixtures):
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         medians.append(np.median(sparse_code(V, rows, penalty=0.01).sum(axis=1)))
     return medians[0] / medians[1]
 
@@ -390,38 +396,42 @@ def relative_code_length(U, seed=0):
 def combined_ranks(*scores):
     """minus the sum of the log ranks of several scores (n, n): large if all rank a weight high.
 
-    Under the hypothesis that a weight is interference like any other, rank / n^2 is its p-value:
-    uniform on (0, 1]. Fisher's way to combine p-values of independent tests is the sum of their
-    logarithms. So the sum is right if scores err independently, and adds little if they err alike.
+    rank / n^2 is roughly the p-value of a weight, if interference is the rule, and Fisher's way to
+    combine p-values of independent tests is the sum of their logarithms. Here it is a heuristic:
+    the code is nearly independent of weight and cosine, these two are not of each other. What
+    counts is that one very high place outweighs several middling ones.
     """
     return -sum(np.log(ranks(score)) for score in scores)
 
 
-def geometry_score(W_down, W_up):
-    """Weight, cosine and sparse code of U = W_up @ W_down, by `combined_ranks` (n, n).
+def geometry(U):
+    """Weight, cosine and sparse code of U by `combined_ranks`, (n, n). No data, answers or bias.
 
     Three views of one pair of vectors: how large, how well aligned, how well explained without the
-    others. No data, no answers, no bias; only the product of the two matrices matters.
+    others.
     """
-    W_down = check_array("W_down", W_down, (None, None))
-    U = check_array("W_up", W_up, W_down.shape[::-1]) @ W_down
     return combined_ranks(U, cosine_score(U), code_score(U))
+
+
+def geometry_score(W_down, W_up):
+    """`geometry` of U = W_up @ W_down (n, n), for W_down (m, n) and W_up (n, m)."""
+    W_down = check_array("W_down", W_down, (None, None))
+    return geometry(check_array("W_up", W_up, W_down.shape[::-1]) @ W_down)
 
 
 def silent_last(score, silent):
     """The score (n, n) with the weights into silent targets (n,) moved below all others.
 
-    What a silent target reads is what training never touched: no code of anything, and no effect.
+    What a silent target reads was hardly trained: a code of nothing, and of little effect.
     """
-    return np.where(silent[:, None], score - 2 * np.ptp(score), score)
+    return np.where(silent[:, None], score - 2 * (np.ptp(score) or 1), score)
 
 
 SCORES = {  # name -> score (n, n) from U, b, x, y; the weight most likely real scores highest
     "weight": lambda U, b, x, y: weight_score(U),
     "cosine": lambda U, b, x, y: cosine_score(U),
-    "geometry": lambda U, b, x, y: geometry_score(U, np.eye(len(U))),
-    "live_geometry": lambda U, b, x, y: silent_last(geometry_score(U, np.eye(len(U))),
-                                                    silent_targets(U, b, x)),
+    "geometry": lambda U, b, x, y: geometry(U),
+    "live_geometry": lambda U, b, x, y: silent_last(geometry(U), silent_targets(U, b, x)),
     "era": lambda U, b, x, y: expected_attribution(U, b, x),
     "twera": lambda U, b, x, y: target_weighted_attribution(U, b, x),
     "target_weighted": lambda U, b, x, y: target_weighted_attribution(U, b, x, normalise=False),
@@ -456,18 +466,21 @@ def geometry_and_controls(U, seed=0):
 def ranking(scores):
     """Flat indices of `scores` from the largest to the smallest; ties stay in reading order.
 
-    (Then a curve over ties depends on the order of features. Only frequencies tie noticeably.)
+    (So a curve over ties depends on the order of features: that of codes, most of which are 0, and
+    of scores of targets that never fire.)
     """
     scores = check_array("scores", scores, np.shape(scores))
     return np.argsort(-scores.ravel(), kind="stable")
 
 
 def ranks(scores):
-    """The place of each entry in the `ranking`, from 1 on, in the shape of `scores`."""
-    order = ranking(scores)
-    places = np.empty(len(order), int)
-    places[order] = np.arange(1, len(order) + 1)
-    return places.reshape(np.shape(scores))
+    """The place of each entry, the largest first, from 1 on; ties share the mean of their places.
+
+    (Then renumbering the features changes nothing.)
+    """
+    scores = check_array("scores", scores, np.shape(scores))
+    _, group, sizes = np.unique(-scores.ravel(), return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[group].reshape(scores.shape)
 
 
 def precision_recall(scores, is_real):
@@ -580,10 +593,13 @@ def estimated_lead(is_real, signs, of, k):
         lead = of / k * mean(d), of variance (of / k)^2 (1 - s / of) variance(d) / s
 
     a simple random sample, the Horvitz-Thompson (1952) estimate for equal chances: right on
-    average, its variance too. Few labels and d far from normal make +-1.96 errors a rough interval.
+    average, its variance too. Few labels and d far from normal make +-1.96 errors a rough interval;
+    an error of 0 says that all labels were alike, not that the lead is certain.
     """
     is_real = check_booleans("is_real", is_real, (None,))
-    d = check_array("signs", signs, is_real.shape, interval="[-1, 1]") * is_real
+    signs = check_array("signs", signs, is_real.shape)
+    check(np.all(np.abs(signs) == 1), "signs", "+1 or -1", signs)
+    d = signs * is_real
     check_whole("of", of, max(2, len(d)))
     check_whole("k", k)
     check(len(d) >= 2, "is_real", "at least two labels", len(d))
@@ -726,22 +742,22 @@ def edge_effects(U, b, x, y):
 def graph_precision(U, b, is_real, x, y, threshold=0.01):
     """What makes one example's graph cleaner than the weights: attribution, or what it leaves out?
 
-    Right edges are those of real weights that help this very example: `edge_effects` > threshold.
-    Each design ranks what it keeps, and its precision is that among as many edges as are right:
+    Right edges are those of real weights into firing targets that help this very example:
+    `edge_effects` > threshold. (That a weight keeps a gate shut is not counted.) Each design ranks
+    what it keeps, and its precision is that among as many edges as are right:
 
         "all"          all weights, by U_ij             "active"   from active sources, by U_ij
         "firing"       into firing targets, by U_ij     "in play"  both, by U_ij
         "attribution"  both, by U_ij x_j                "chance"   both, at random
 
     Returns a dict of means over the examples x (B, n), y (B, n) with a right edge, and "none", the
-    share of examples without. (A right edge is in play: elsewhere ablation changes nothing, or only
-    opens a gate.)
+    share of examples without. A right edge is in play by definition.
     """
     U, b, x, y, _ = checked(U, b, x, y, None)
     is_real = check_booleans("is_real", is_real, U.shape)
     shares = {name: [] for name in ("all", "active", "firing", "in play", "attribution", "chance")}
     for example, answer in zip(x, y):
-        active = example > 0                                             # (n,)
+        active = example != 0                                            # (n,)
         fires = preactivations(U, b, example)[:, None] > 0               # (n, 1)
         right = is_real & fires & (edge_effects(U, b, example, answer) > threshold)
         if right.any():
@@ -768,9 +784,11 @@ def push_gain(U, b, x, directions, size=0.1):
 
         worst-case gain = |U_i| / U_ii = 1 / sqrt(D_i)
 
-    the root of the number of features that share a dimension. A random direction: |U_i| / sqrt(n).
+    the root of the number of features that share a dimension, exactly, as this push only opens
+    gates. Random directions: of either sign and root mean square |U_i| / (sqrt(n) U_ii).
 
-    Returns (n,): means over the examples x (B, n) in which target i fires, nan where it never does.
+    Returns (n,): means over the examples x (B, n) in which target i fires, nan where it never does
+    or U_ii is not positive.
     Toy Models of Superposition (Elhage et al. 2022), section on adversarial examples.
     """
     U, b, x = checked(U, b, x)
@@ -779,7 +797,7 @@ def push_gain(U, b, x, directions, size=0.1):
     size = check_number("size", size, "(0, inf)")
     y_hat = relu(preactivations(U, b, x))                                # (B, n)
     gain = np.full(len(U), np.nan)
-    for i in np.flatnonzero(y_hat.any(axis=0)):
+    for i in np.flatnonzero(y_hat.any(axis=0) & (U.diagonal() > 0)):
         fires = y_hat[:, i] > 0                                          # (B,)
         pushed = x[fires] + size * directions[i] / np.linalg.norm(directions[i])
         moved = relu(preactivations(U, b, pushed))[:, i] - y_hat[fires, i]
@@ -802,9 +820,10 @@ def steering_vector(h, active):
 def steering_side_effects(model, x, feature):
     """What steering one feature of a tied model does to all others: (before, after) the relu.
 
-    h moves along the `steering_vector` of feature j, scaled so that its own z_j moves by 1. The
-    vector is W_j, estimated; along W_j / |W_j|^2 the others move by W_k . W_j / |W_j|^2, so that
-    their squared side effects add up, by the definition of the dimensionality D_j, to
+    h moves along the `steering_vector` of feature j, scaled so that its own z_j moves by 1. If
+    features are independent the vector is a multiple of W_j, and noise; along W_j / |W_j|^2 the
+    others move by W_k . W_j / |W_j|^2, so that their squared side effects add up, by the definition
+    of the dimensionality D_j, to
 
         before = sum_{k != j} (W_k . W_j)^2 / |W_j|^4 = 1 / D_j - 1
 
@@ -822,6 +841,7 @@ def steering_side_effects(model, x, feature):
     check(push[j] > 0, "feature", "one that is stored", j)
     push = push / push[j]                                                # (n,)
     change = squares(relu(z + push) - relu(z))                           # (n,)
+    check(change[j] > 0, "feature", "one whose target fires", j)
     return float(np.sum(push**2) - 1), float(change.sum() / change[j] - 1)
 
 
@@ -845,9 +865,10 @@ def checked(U, b, x, *answers):
 class Trained:
     """A trained model with what is measured on it, each once, when it is first asked for.
 
-    Two samples of data, neither seen in training: x, y to label weights with (dL, is_real), and
-    `other` to score them with, so that no score knows the noise of the labels. Models are shared,
-    so every array is read-only: copy what you want to change.
+    Three samples of data, none seen in training: x, y to label weights with (dL, is_real), `other`
+    to score them with, and `fresh` for what comes of it, so that none knows the noise of another.
+    All targets count alike, whatever their importance was. Models are shared, so every array is
+    read-only: copy what you want to change.
     """
 
     def __init__(self, task, model, seed, examples=16384):
@@ -858,7 +879,7 @@ class Trained:
 
     def sampled(self, stream):
         """x, y (examples, n), read-only, from a stream of random numbers of its own."""
-        x, y = self.task.batch(generator((self.seed, stream)), self.examples)
+        x, y = self.task.batch(generator((self.seed, 1000 + stream)), self.examples)
         return frozen(x), frozen(y)
 
     @cached_property
@@ -868,6 +889,10 @@ class Trained:
     @cached_property
     def other(self):
         return self.sampled(2)
+
+    @cached_property
+    def fresh(self):
+        return self.sampled(3)
 
     x = property(lambda self: self.labelled[0])
     y = property(lambda self: self.labelled[1])
@@ -911,17 +936,16 @@ class Trained:
     def kept_loss(self, score, refit_bias=False, count=None, examples=4096):
         """True loss over the whole model's if so many weights are kept, the best by a score.
 
-        By default as many as are real. On part of the other sample, so that the labels know only
-        how many to keep.
+        By default as many as are real. On part of the fresh sample, on which biases are refitted.
         """
         score = self.scores[score] if isinstance(score, str) else score
         count = self.is_real.sum() if count is None else count
-        x, y = (part[:examples] for part in self.other)
+        x, y = (part[:examples] for part in self.fresh)
         kept, = pruned_loss(self.U, self.b, x, y, score, [count], refit_bias)
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
     def kept_losses(self):
-        """`kept_loss` for six ways to choose, each with both biases, and for two controls: a dict."""
+        """A dict of `kept_loss` for six ways to choose, with both biases, and for two controls."""
         names = "weight", "live_geometry", "second_order", "size"
         ways = {name: self.scores[name] for name in names}
         ways["smallest"] = -ways["size"]
@@ -956,7 +980,7 @@ def pentagon_models(seed, density, decay, starts=4):
     The best comes first. A start can end in a worse arrangement, so several are always tried.
     """
     task = identity_task(5, density, importance=decay ** np.arange(5))
-    x, y = task.batch(np.random.default_rng((seed, 1)), 32768)
+    x, y = task.batch(generator((seed, 1000)), 32768)
     trained = []
     for start in range(starts):
         model = TiedModel.initialise(np.random.default_rng((seed, start)), 5, 2)
@@ -1012,7 +1036,7 @@ def block_model(seed, run=0, density=0.3, start=0.05, steps=1000, examples=16384
     W_up starts at `start` times the default scale, small, so that hardly anything of it is left
     after training. `seed` fixes the circuit; each run trains on it independently.
     """
-    task, rng = block_task(seed=seed, density=density), generator((seed, run))
+    task, rng = block_task(seed=seed, density=density), generator((seed, run, 1))
     model = UntiedModel.initialise(rng, 128, 16, scale=(16**-0.5, start * 16**-0.5))
     train(model, task, steps, 256, 1e-3, (seed, run), progress=counter)
     return Trained(task, model, seed, examples)
@@ -1033,7 +1057,7 @@ def sources_model(seed, run=0, n_sources=4, density=0.1, n_residual=16):
     2000 steps on a cosine from an ordinary start.
     """
     task = block_task(density=density, bias=0.0, seed=seed, n_sources=n_sources)
-    model = UntiedModel.initialise(generator((seed, run)), 128, n_residual)
+    model = UntiedModel.initialise(generator((seed, run, 1)), 128, n_residual)
     train(model, task, 2000, 512, 3e-3, (seed, run), "cosine", progress=counter)
     return Trained(task, model, seed)
 
@@ -1051,7 +1075,7 @@ def memory_of_start(seed, start, steps=2000):
     silent and over the live ones.
     """
     trained = block_model(seed, 0, 0.3, start, steps, 32768)
-    first = UntiedModel.initialise(generator((seed, 0)), 128, 16).W_up
+    first = UntiedModel.initialise(generator((seed, 0, 1)), 128, 16).W_up
     W_up, live = trained.model.W_up, trained.live
     lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)
     cosine = np.sum(W_up * first, axis=1) / lengths
@@ -1064,7 +1088,7 @@ def memory_of_start(seed, start, steps=2000):
 def block_mask(seed):
     """The learned mask of the learned model as booleans (n, n), and its trained bias (n,)."""
     model = block_model(seed)
-    mask, b = learned_mask(model.U, model.b, model.task, seed=seed, progress=counter)
+    mask, b = learned_mask(model.U, model.b, model.task, seed=(seed, 9), progress=counter)
     return frozen(mask > 0.5), frozen(b)
 
 

@@ -204,11 +204,12 @@ def bars(ax, names, pairs, title):
     ax.legend(loc="upper right", ncols=2)
 
 
-def dots(ax, rows, series, **labels):
+def dots(ax, rows, series, spread=0.0, **labels):
     """A row of dots for each name, from the top: series is a list of (label, values, mark)."""
     ax.hlines(range(len(rows)), *labels["xlim"], color="0.9", lw=1.5, zorder=0)
-    for label, values, mark in series:
-        ax.plot(values, range(len(rows)), label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
+    for k, (label, values, mark) in enumerate(series):
+        heights = np.arange(len(rows)) + spread * (k - (len(series) - 1) / 2)
+        ax.plot(values, heights, label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
     ax.set(ylim=(len(rows) - 0.5, -0.5), **labels)
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(left=False)
@@ -316,18 +317,21 @@ def cost_of_sharing(seed, densities=(0.5, 0.25, 0.1, 0.05, 0.02, 0.003), decay=0
         for key, (label, marker, color, size) in looks.items():
             ax.plot(costs["shared"], costs[key], marker, color=color, ms=size, label=label)
         ax.set(xscale="log", yscale="log", xlabel="features per dimension, 1 / D", title=title,
-               xlim=(0.95, top), ylim=(0.95, top))
+               xlim=(0.95, 1.2 * top), ylim=(0.95, top))
         ticks = (1, 2, 3, 4, 5) if top < 10 else (1, 3, 10, 30, 100, 300)
         log_ticks(ax.xaxis, ticks)
         log_ticks(ax.yaxis, ticks)
+    for density, costs in zip(densities, equal):
+        place = 1.03 * costs["shared"].max(), costs["after"].mean()
+        axes[0].text(*place, f"{density:g}", va="center", fontsize=12)
     axes[0].set_ylabel("squared effect / the wanted one's")
-    axes[0].legend(loc="upper left")
+    axes[0].legend(loc="upper left", title="blue: density beside it")
     stored = length[some] > 0.5
     off = {key: np.abs(uneven[key] / uneven["shared"] - 1) for key in ("gain", "before")}
     after = [costs["after"].mean() - 1 for costs in equal]
     caption(slide, f"""A worst push and a steered feature pay the same, 1 / D, up to
-        {np.nanmax(groups["gain"]):.1f}; the relu hides most. Steering leaves the law where features
-        are hardly stored.""")
+        {np.nanmax(groups["gain"]):.1f}; the relu hides much. Steering leaves the law where features
+        are hardly stored (right).""")
     return slide, {"gain off the law": np.nanmax(np.abs(groups["gain"] / groups["shared"] - 1)),
                    "steering off the law": np.abs(groups["before"] / groups["shared"] - 1).max(),
                    "largest gain": np.nanmax(groups["gain"]),
@@ -350,7 +354,7 @@ def decomposition(seed):
     parts |= dict(zip("rs", itf.decompose_by_ideal(U, U_star)))
     parts |= dict(zip("tu", itf.decompose_by_loss(U, model.dL)))
     titles = {"A": "A: the task", "U": "U: the model  =", "r": "ideal U* (Definition 1)  +",
-              "s": "interference", "t": f"real: \u0394L > {itf.THRESHOLD:g} (Def. 2)  +",
+              "s": "interference", "t": "real (Definition 2)  +",
               "u": "interference"}
     slide, _ = new_figure(0, height=7.2)
     axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
@@ -417,26 +421,30 @@ def block_histogram(seed):
     model, numbers = itf.block_model(seed), {}
     real, rest = model.U[model.is_real], model.U[~model.is_real]
     for name, m in itf.three_models(seed).items():
-        outside, matters = m.task.A == 0, np.abs(m.dL) > itf.THRESHOLD
-        top = np.quantile(m.U[~m.is_real], 0.99)
+        outside, top = m.task.A == 0, np.quantile(m.U[~m.is_real], 0.99)
         numbers |= {f"overlap, {name}": np.mean(m.U[m.is_real] < top),
-                    f"harms, outside A, {name}": np.mean(m.dL[outside & matters] < 0),
                     f"harms, of all, {name}": np.mean(m.dL < 0),
                     f"silent targets, {name}": np.sum(~m.live),
                     f"loss over constant, {name}": m.over_constant,
                     f"real, {name}": m.is_real.sum(),
                     f"real in A, {name}": m.is_real[~outside].sum()}
-    slide, (whole, positive) = new_figure(2)
-    matters = np.abs(model.dL) > itf.THRESHOLD
-    helps_and_harms(whole, model.U[matters], model.dL[matters], 50,
-                    "weights that matter: |\u0394L| > 0.0001")
+        for size in (1e-5, 1e-4, 1e-3):
+            large = outside & (np.abs(m.dL) > size)
+            numbers[f"harms, outside A, above {size:g}, {name}"] = np.mean(m.dL[large] < 0)
+    slide, (large, positive) = new_figure(2)
+    harms, helps, in_A = model.dL < -itf.THRESHOLD, model.is_real, model.task.A > 0
+    histograms(large, [("harms, not in A", VERMILION, "\\\\", model.U[harms & ~in_A]),
+                       ("helps, in A", BLUE, "//", model.U[helps & in_A]),
+                       ("helps, not in A", "black", "", model.U[helps & ~in_A])],
+               np.linspace(-0.8, 1, 46), title="weights with |\u0394L| > 0.0001", yscale="log",
+               ylim=(0.7, 1500))
     groups = [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)]
     histograms(positive, groups, np.linspace(0, model.U.max(), 31),
-               title="the positive ones, cut off", ylim=(0, len(real) / 2))
-    overlap, harms = numbers["overlap, learned"], numbers["harms, outside A, learned"]
+               title="positive weights, cut off", ylim=(0, len(real) / 3))
+    overlap = numbers["overlap, learned"]
     caption(slide, f"""{overlap:.0%} of the real weights are smaller than the top 1 % of
-        interference. Outside the circuit {harms:.0%} of what matters harms.""")
-    return slide, numbers
+        interference. Outside the circuit A, large effects are harm.""")
+    return slide, {"overlap": overlap, **numbers}
 
 
 @figure("reproduced for one model; the rest is ours", "the note")
@@ -507,7 +515,7 @@ def second_order(seed):
            title=f"the effect of {exact.size} weights: r = {r:.3f}")
     ax.legend(loc="upper left", markerscale=1.5)
     caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
-        {of_effect:.0%} of all |\u0394L|: they are simply the large ones.""")
+        {of_effect:.0%} of all |\u0394L|: most of them are simply large.""")
     other = itf.second_order_effects(silent.U, silent.b, silent.x, silent.y)
     return slide, {"r": r, "error share of flippers": of_error,
                    "effect share of flippers": of_effect,
@@ -541,8 +549,8 @@ def effectiveness(seed):
     axes[0].set_ylabel("helpfulness: \u0394L \u00b1 1.96 errors")
     axes[0].legend(loc="upper left", markerscale=2)
     caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
-        {share["silent"]:.0%} in another, {share["third"]:.0%} in a third. Moving the output is not
-        helping.""")
+        {share["silent"]:.0%} in another, {share["third"]:.0%} in a third (not shown). Moving the
+        output is not helping.""")
     return slide, {f"harm in the top 1 %, {name}": value for name, value in share.items()}
 
 
@@ -593,12 +601,12 @@ def precision_recall(seed):
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
     dots(right, [RANKINGS[name][0] for name in names],
          [(PATIENTS[patient][0], areas, PATIENTS[patient][1]) for patient, areas in area.items()],
-         xlim=(0, 1.03), title="average precision")
+         spread=0.2, xlim=(0, 1.03), title="average precision")
     right.legend(loc="upper left", fontsize=12)
     found = {f"{name}, {patient}": value for patient, areas in area.items()
              for name, value in zip(names, areas)}
-    caption(slide, """With silent targets put last, geometry, made from weights alone, is ahead of
-        every score of attributions on all three models. Right answers tell nearly all.""")
+    caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
+        Right answers tell nearly all where the model learned.""")
     silent = models["silent"]
     apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
     return slide, {"live geometry": found["live_geometry, learned"], **found,
@@ -655,16 +663,17 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
     """Can a few exact effects tell which ranking is better? Yes, drawn where the two disagree."""
     model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
     scores, is_real = model.scores, model.is_real.ravel()
-    pairs = {("geometry", "weight"): BLUE, ("geometry", "era"): VERMILION,
-             ("weight", "size"): "k", ("cosine", "weight"): SKY, ("era", "weight"): ORANGE}
+    pairs = {("geometry", "weight"): (BLUE, "o"), ("geometry", "era"): (VERMILION, "s"),
+             ("weight", "size"): ("k", "^"), ("cosine", "weight"): (SKY, "D"),
+             ("era", "weight"): (ORANGE, "X")}
     slide, (left, right) = new_figure(2, width_ratios=(5, 6))
     numbers, right_order = {}, {}
-    for place, ((name, other), color) in enumerate(pairs.items()):
+    for place, ((name, other), (color, marker)) in enumerate(pairs.items()):
         disputed, signs = itf.disagreement(scores[name], scores[other], k)
         labels = is_real[disputed]
-        lead, words = np.sum(signs * labels) / k, f"{name} and {other}"
+        lead, words = np.sum(signs * labels) / k, f"{name} and {other}".replace("era", "ERA")
         left.barh(place, len(disputed), color=color, edgecolor="k")
-        left.text(len(disputed) + 2, place, f"{len(disputed)}, lead {lead:+.2f}", va="center")
+        left.text(len(disputed) + 2, place, f"{len(disputed)}; precision {lead:+.2f}", va="center")
         order, covered = [], []
         for size in (size for size in draws if size < len(disputed)):
             picks = [rng.choice(len(disputed), size, replace=False) for _ in range(repeats)]
@@ -672,15 +681,16 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
                               for p in picks])                             # (repeats, 2)
             order.append(np.mean((np.sign(leads[:, 0]) * np.sign(lead) + 1) / 2))
             covered.append(np.mean(np.abs(leads[:, 0] - lead) <= 1.96 * leads[:, 1] + 1e-12))
-        right.plot(draws[:len(order)], order, "o-", color=color, label=words)
+        right.plot(draws[:len(order)], order, marker + "-", color=color, ms=11, label=words)
         numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
         right_order[words], numbers[f"covered, {words}"] = order, covered
     drawn = rng.hypergeometric(numbers["disputed, geometry and weight"], model.U.size, 164, repeats)
-    left.set_yticks(range(len(pairs)), [" and\n".join(pair) for pair in pairs])
-    left.set(title=f"weights in only one of two top {k}s", xlim=(0, 150))
+    names = [" and\n".join(pair).replace("era", "ERA") for pair in pairs]
+    left.set_yticks(range(len(pairs)), names)
+    left.set(title=f"weights in only one of two top {k}s", xlim=(0, 190))
     left.invert_yaxis()
     right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.45, 1.03),
-              title="share of samples with the right order")
+              title="samples that find the right order")
     log_ticks(right.xaxis, draws)
     right.legend(loc="lower right")
     at_20 = right_order["geometry and weight"][2]
@@ -696,7 +706,7 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
 def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     """Does taking interference away make a model better? Yes, if its bias is refitted."""
     model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
-    x, y = (part[:4096] for part in model.other)
+    x, y = (part[:4096] for part in model.fresh)
     whole, = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])
     scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
     slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
@@ -727,9 +737,9 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
                for way, loss in other.kept_losses().items()}
     by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
                               for name in ("weight", "live_geometry"))
-    caption(slide, f"""As many weights as are real (grey), the largest: {by_weight:.2f} times the
-        loss of the whole model with its bias refitted; chosen by geometry, {by_geometry:.2f}
-        times.""")
+    caption(slide, f"""The largest weights, as many as are real (grey), with a refitted bias:
+        {by_weight:.2f} times the whole learned model's loss; by geometry
+        {by_geometry:.2f} times.""")
     return slide, {"kept by weight": by_weight, **numbers, "learned mask": masked,
                    "mask keeps": mask.sum(), "mask in A": np.mean(model.task.A[mask] > 0),
                    "all over oracle": model.dL.sum() / of_real}
@@ -761,16 +771,17 @@ def attribution_graph(seed, examples=300):
     left.plot(0 * x[few], np.arange(128), "|", color="0.8")
     left.plot(np.zeros(np.sum(x[few] > 0)), np.flatnonzero(x[few] > 0), "ko", ms=5)
     left.plot(np.ones(edges.any(axis=1).sum()), np.flatnonzero(edges.any(axis=1)), "ko", ms=5)
-    left.set(title=f"one example: its {len(best)} strongest edges", yticks=(), ylim=(130, -3),
+    left.set(title=f"one example, {len(best)} right edges: as many strongest", yticks=(),
+             ylim=(130, -3),
              xticks=(0, 1), xticklabels=("active sources", "firing targets"), xlim=(-0.15, 1.15))
     left.spines["left"].set_visible(False)
     bars(bar, list(names.values()), {patient: [shares[name] for name in names]
                                      for patient, shares in found.items()},
-         "strongest edges that are real and help this example")
+         "share of the strongest that are right")
     attribution, weight = (found["learned model"][name] for name in ("attribution", "in play"))
-    caption(slide, f"""Keeping active sources cleans a graph most; attribution, {attribution:.2f},
-        adds little to the plain weight, {weight:.2f}. Left: right edges are solid, others
-        dashed.""")
+    caption(slide, f"""Leaving out inactive sources and shut targets cleans a graph; attribution,
+        {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
+        others dashed.""")
     return slide, {f"{name}, {patient.split()[0]}": value for patient, shares in found.items()
                    for name, value in shares.items()}
 
@@ -789,9 +800,9 @@ def weight_sharing(seed):
     ax.plot(degrees[:5], guess_errors[:5], "s--", color=PURPLE, ms=10)
     ax.text(100, 1.02, "trained (dots), on 1 / (1 + cos\u00b2 angle), derived", weight="bold")
     ax.text(62, 1.32, "below 90 degrees the derivation ends", va="center")
-    ax.text(112, 0.03, "error of the guess \u201cthe larger of both, entry by entry\u201d",
-            color=PURPLE)
-    ax.set(ylim=(-0.05, 1.4), ylabel="joint matrix / sum of the separate ones",
+    ax.text(112, -0.03, "error of the guess \u201cthe larger of both, entry by entry\u201d",
+            color=PURPLE, va="top")
+    ax.set(ylim=(-0.12, 1.4), ylabel="joint matrix / sum of the separate ones",
            xlabel="angle between the two circuits (degrees)", xticks=(60, *degrees[:5]))
     caption(slide, f"""Orthogonal circuits add, antipodal ones share one weight: ratio
         {ratios[0]:.2f} to {ratios[4]:.2f}, within {deviation:.2%} of the derivation.""")
@@ -884,6 +895,7 @@ def definitions(seed):
     left.set(xticks=range(4), xticklabels=called, yticks=range(4), yticklabels=called)
     bars(right, list(names.values()), losses, "loss with only those weights of U")
     right.axhline(whole, color="k", lw=1.5, ls=":")
+    right.set_ylim(0, 1.4 * whole)
     right.text(-0.55, 1.02 * whole, f"whole model: {whole:.2f}")
     missed = (A > 0) & ~model.is_real
     barely = np.sum(missed & (U < 0.2 * A))

@@ -692,6 +692,7 @@ def test_cosine_and_geometry_know_only_the_product_of_the_two_matrices():
     silent = np.arange(N) == 2
     last = itf.silent_last(score, silent)
     assert last[2].max() < last[~silent].min(), "silent targets are not last"
+    assert itf.silent_last(0 * score, silent)[2].max() < 0, "a constant score too"
     same(last[~silent], score[~silent])
     same(np.argsort(last[2]), np.argsort(score[2]), err_msg="their own order stays")
 
@@ -706,6 +707,12 @@ def test_codes_see_through_interference_that_weights_do_not():
     noise = rng(2).normal(size=(20, 8)) @ rng(3).normal(size=(8, 20))
     assert itf.relative_code_length(U) < 0.7, "codes of a sparse circuit are short"
     close(itf.relative_code_length(noise), 1, atol=0.25, err_msg="those of noise are not")
+    some = np.vstack([noise[:8], np.zeros((12, 20))])
+    assert itf.relative_code_length(some) > 0.7, "rows of zeros are no short codes"
+    V, W = itf.row_space(U), U @ itf.row_space(U).T
+    for unit, atoms in ((True, V / np.linalg.norm(V, axis=0)), (False, V)):
+        code = itf.sparse_code(V, W, 0.1 * (W @ atoms).max(), unit_atoms=unit)
+        same(itf.code_score(U, 0.1, unit_atoms=unit), code, err_msg="a share of the largest useful")
 
 
 def test_sparse_code_by_hand():
@@ -733,8 +740,12 @@ def test_sparse_code_is_at_the_minimum_and_gets_there_as_fista_does():
         further = new + (t - 1) / t_new * (new - c)
         c, t = new, t_new
         close(itf.sparse_code(D, W, penalty, steps), c, atol=1e-12, err_msg="a step of FISTA")
-    close(itf.sparse_code(D, 99 * W, penalty, tolerance=1), itf.sparse_code(D, 99 * W, penalty, 1),
-          err_msg="it stops when no code moves by more than tolerance times the largest")
+    codes = [itf.sparse_code(D, W, penalty, steps, 0) for steps in range(1, 40)]
+    stop = next(k for k in range(1, 40) if np.abs(codes[k] - codes[k - 1]).max()
+                <= 0.01 * codes[k].max())
+    assert stop > 3
+    same(itf.sparse_code(D, W, penalty, tolerance=0.01), codes[stop],
+         err_msg="it stops when no code moves by more than tolerance times the largest")
 
 
 # --- interference.py: how good is a ranking -------------------------------------------------------
@@ -743,7 +754,7 @@ def test_sparse_code_is_at_the_minimum_and_gets_there_as_fista_does():
 def test_ranking_by_hand_with_a_tie():
     """Scores 3, 1, 2, 1: the two ones are a tie, and stay in reading order."""
     scores, is_real = np.array([[3, 1], [2, 1]]), np.array([[True, True], [False, False]])
-    same(itf.ranks(scores), [[1, 3], [2, 4]], err_msg="the place of each entry, from 1")
+    same(itf.ranks(scores), [[1, 3.5], [2, 3.5]], err_msg="places from 1; ties share their mean")
     precision, recall = itf.precision_recall(scores, is_real)
     close(precision, [1, 1 / 2, 2 / 3, 1 / 2], err_msg="hits / k; do ties keep their order?")
     close(recall, [1 / 2, 1 / 2, 1, 1], err_msg="hits / all real ones")
@@ -923,16 +934,16 @@ def test_steering_side_effects_add_up_to_one_over_the_dimensionality_less_one():
 
 def test_trained_measures_once_on_two_samples_and_nothing_can_be_written():
     t = itf.Trained(tm.identity_task(5, 0.5), TiedModel.initialise(rng(), 5, 2), 3, examples=64)
-    (x, y), (other, answers) = (t.task.batch(rng((3, k)), 64) for k in (1, 2))
+    (x, y), (other, answers), fresh = (t.task.batch(rng((3, 1000 + k)), 64) for k in (1, 2, 3))
     same(t.dL, itf.ablation_effects(t.U, t.b, x, y), err_msg="labels: sample 1")
     same(t.is_real, t.dL > 1e-4)
     same(t.live, ~itf.silent_targets(t.U, t.b, x))
     same(t.scores["era"], itf.expected_attribution(t.U, t.b, other), err_msg="scores: sample 2")
     same(t.scores["ceiling"], itf.ablation_effects(t.U, t.b, other, answers))
     close(t.loss, t.model.loss(x, y), rtol=1e-6)
-    kept, = itf.pruned_loss(t.U, t.b, other, answers, t.U, [t.is_real.sum()], True)
+    kept, = itf.pruned_loss(t.U, t.b, *fresh, t.U, [t.is_real.sum()], True)
     close([t.kept_loss("weight", True), t.kept_loss(t.U, True)],
-          kept / LiftedModel(t.U, t.b).loss(other, answers), err_msg="over the whole model's")
+          kept / LiftedModel(t.U, t.b).loss(*fresh), err_msg="over the whole model's, sample 3")
     close(t.over_constant, t.loss / np.mean((y - y.mean(axis=0))**2, axis=0).sum(), rtol=1e-5)
     rows = slice(1, 4)
     curve = itf.precision_recall(t.scores["era"][rows], t.is_real[rows])
@@ -974,7 +985,7 @@ def test_configurations_train_as_stated(runs, monkeypatch):
     same(simple.model.W, TiedModel.initialise(rng(8), 100, 20).W, err_msg="start is not the seed")
     close(uneven.task.importance[:3], [1, 0.5, 0.25], err_msg="decay^i")
     for trained, run, scale in ((learned, 2, 0.05), (silent, 0, 1)):
-        start = UntiedModel.initialise(rng((7, run)), 128, 16)
+        start = UntiedModel.initialise(rng((7, run, 1)), 128, 16)
         same(trained.model.W_down, start.W_down)
         close(trained.model.W_up, scale * start.W_up, rtol=1e-6, err_msg="the start of W_up")
         same(trained.task.A, tm.block_task(seed=7).A)
@@ -995,7 +1006,7 @@ def test_memory_of_start_tells_silent_rows_from_live_ones(monkeypatch):
     monkeypatch.setattr(itf, "block_model", itf.block_model.__wrapped__)
     monkeypatch.setattr(itf, "train", silence_some)
     silent, by_task, r_silent, r_live = itf.memory_of_start(0, 0.2)
-    y = tm.block_task(seed=0).batch(rng((0, 1)), 32768)[1].mean(axis=0)
+    y = tm.block_task(seed=0).batch(rng((0, 1001)), 32768)[1].mean(axis=0)
     assert silent == 100 and by_task == np.sum(y[:100] <= 0.01 * y.max())
     close([r_silent, r_live], [1, -1], rtol=1e-5, err_msg="cosine with the row it started as")
 
@@ -1101,14 +1112,16 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
      "tm.Task(I, ZERO, bad)"),
     ("W", not_numbers(X), "TiedModel(bad, ZERO)", "itf.feature_dimensionality(bad)"),
     ("W_down", [X[0], *not_numbers(X)], "UntiedModel(bad, X.T, ZERO)",
-     "itf.linear_read_out(bad, I)"),
-    ("W_up", not_like(X.T), "UntiedModel(X, bad, ZERO)"),
+     "itf.linear_read_out(bad, I)", "itf.geometry_score(bad, X.T)"),
+    ("W_up", not_like(X.T), "UntiedModel(X, bad, ZERO)", "itf.geometry_score(X, bad)"),
     ("V", not_like(I), "MaskedModel(bad, ZERO, I)"),
     ("logits", not_like(I), "MaskedModel(I, ZERO, bad)"),
     ("U", not_like(I), "LiftedModel(bad, ZERO)", "itf.ablation_effects(bad, ZERO, X, X)",
      "itf.ideal_weights(bad, ZERO, TASK)", "itf.learned_mask(bad, ZERO, TASK)",
-     "itf.weight_score(bad)", "itf.row_space(bad)", "itf.set_mean_component(bad, 3)", "itf.decompose_by_ideal(bad, I)",
+     "itf.weight_score(bad)", "itf.row_space(bad)", "itf.cosine_score(bad, I)",
+     "itf.code_score(bad, V=I)", "itf.set_mean_component(bad, 3)", "itf.decompose_by_ideal(bad, I)",
      "itf.decompose_by_loss(bad, I)"),
+    ("U", [0 * I], "itf.cosine_score(bad)", "itf.relative_code_length(bad)"),
     ("U_star", not_like(I), "itf.decompose_by_ideal(I, bad)"),
     ("b", not_like(ZERO), "TiedModel(X, bad)", "UntiedModel(X, X.T, bad)", "LiftedModel(I, bad)",
      "MaskedModel(I, bad, I)", "itf.ablation_effects(I, bad, X, X)"),
@@ -1143,7 +1156,7 @@ BAD_INPUT = [  # argument, what must be refused, calls with it
      "itf.precision_recall(X, bad)"),  # ~YES: nothing is real
     ("is_real", [X, I, YES, "yes"], "itf.graph_precision(I, ZERO, bad, X, X)"),
     ("is_real", [[], [1, 1], [True], ["yes"]], "itf.estimated_lead(bad, [1, 1][:len(bad)], 2, 1)"),
-    ("signs", [[0, 2], [1, np.nan], [1], ["1", "1"]],
+    ("signs", [[0, 1], [1, np.nan], [1], ["1", "1"]],
      "itf.estimated_lead([True, True], bad, 2, 1)"),
     ("others", [[1, 2]], "itf.disagreement([1], bad, 1)"),
     ("precision", [[7, 1], [-1, 1], [np.nan, 1], [1]], "itf.average_precision(bad, [0.5, 1])"),
@@ -1601,13 +1614,15 @@ def test_claim_two_models(seed):
 @claim
 def test_claim_block_histogram(seed):
     shown = numbers("block_histogram", seed)
-    for name, overlap, harms in (("learned", 0.2, 0.98), ("third", 0.2, 0.98), ("silent", 0.4, 0.85)):
+    for name, overlap, harms in (("learned", 0.2, 0.98), ("third", 0.2, 0.98), ("silent", 0.4, 0.75)):
         assert shown[f"overlap, {name}"] > overlap, "no threshold on the weight would do"
-        assert shown[f"harms, outside A, {name}"] > harms, "outside A, what matters harms"
+        small, middle, large = (shown[f"harms, outside A, above {size}, {name}"]
+                                for size in ("1e-05", "0.0001", "0.001"))
+        assert 0.5 < small < middle and middle > harms and large > 0.95, "the larger, the surer"
     for name in ("learned", "third"):
         assert shown[f"loss over constant, {name}"] < 0.6 and shown[f"silent targets, {name}"] < 45
         assert shown[f"real in A, {name}"] >= 0.9 * shown[f"real, {name}"], "what is real is in A"
-    assert shown["loss over constant, silent"] > 0.75 and shown["silent targets, silent"] > 90
+    assert shown["loss over constant, silent"] > 0.75 and shown["silent targets, silent"] > 85
 
 
 @claim
@@ -1618,7 +1633,7 @@ def test_claim_learned_vs_ideal(seed):
     assert shown["median U/A, learned"] > 2 * shown["median U/A, silent"]
     assert shown["r in A, learned"] > 0.85 > 0.7 > shown["r in A, silent"], "the same circuit again"
     for name in ("learned", "silent"):
-        assert shown[f"r, interference, {name}"] < 0.4 * shown[f"r in A, {name}"], "agrees less"
+        assert shown[f"r, interference, {name}"] < 0.5 * shown[f"r in A, {name}"], "agrees less"
         assert shown[f"real again, {name}"] > shown[f"again by chance, {name}"] + 0.1, "not chance"
 
 
@@ -1639,7 +1654,7 @@ def test_claim_effectiveness(seed):
 @claim
 def test_claim_start(seed):
     shown = numbers("start", seed)
-    assert shown["silent, start 1"] > 90, "an ordinary start silences most targets"
+    assert shown["silent, start 1"] > 85, "an ordinary start silences most targets"
     assert shown["silent, start 0.05"] - shown["by the task"] <= 6, "a small one hardly any"
     assert shown["cosine, silent rows"] > 0.8 > shown["cosine, live rows"] + 0.1, "never unlearned"
     assert np.all(np.diff(shown["silent"]) >= 0), "the larger the start, the more"
@@ -1648,22 +1663,23 @@ def test_claim_start(seed):
 @claim
 def test_claim_precision_recall(seed):
     shown = numbers("precision_recall", seed)
-    silent = [shown[f"{name}, silent"] for name in (
-        "second_order", "era", "target_weighted", "weight")]
-    assert silent == sorted(silent, reverse=True), "the note's order, on the silent model"
-    assert shown["twera, silent"] < shown["weight, silent"], "published TWERA: not reproduced"
-    assert abs(shown["cosine, silent"] - shown["era, silent"]) < 0.06, "killed without any data"
-    assert shown["ERA against covariance"] < 0.03, "killed without any weight"
-    live = [shown[f"{name}, live targets"] for name in ("weight", "era", "twera")]
-    learned = [shown[f"{name}, learned"] for name in ("weight", "era", "twera")]
-    third = [shown[f"{name}, third"] for name in ("weight", "era", "twera")]
-    for alike in (live, learned, third):
-        assert max(alike) - min(alike) < 0.06, "weight, ERA and TWERA are alike on live targets"
-    for patient in ("learned", "third", "silent"):
+    era, weighted, weight, twera, cosine = (shown[f"{name}, silent"] for name in (
+        "era", "target_weighted", "weight", "twera", "cosine"))
+    assert min(era, weighted) > weight + 0.15 > twera + 0.15, "the note's scores, on the silent model"
+    assert abs(era - weighted) < 0.07, "their order varies"
+    assert cosine > weight + 0.15 and cosine > era - 0.1, "nearly as good without any data"
+    assert shown["ERA against covariance"] < 0.03, "as good without any weight"
+    assert max(shown["era, live targets"], shown["twera, live targets"]) < (
+        shown["weight, live targets"] + 0.06), "on live targets ERA adds little to the weight"
+    for patient in ("learned", "third"):
+        alike = [shown[f"{name}, {patient}"] for name in ("weight", "era", "twera")]
+        assert max(alike) - min(alike) < 0.06, "where targets are alive"
         best = max(shown[f"{name}, {patient}"] for name in (
-            "era", "twera", "target_weighted", "covariance", "frequency"))
-        assert shown[f"live_geometry, {patient}"] > best + 0.01, "geometry is ahead of attributions"
-        assert shown[f"second_order, {patient}"] > shown[f"live_geometry, {patient}"], "answers"
+            "era", "twera", "target_weighted", "effectiveness", "covariance", "frequency"))
+        assert shown[f"geometry, {patient}"] > best + 0.03, "geometry is ahead without one example"
+    for patient in ("learned", "third", "silent"):
+        geometry = shown[f"live_geometry, {patient}"]
+        assert shown[f"era, {patient}"] < geometry < shown[f"second_order, {patient}"], "answers lead"
 
 
 @claim
@@ -1674,7 +1690,7 @@ def test_claim_compressed_sensing(seed):
     case = "linear, learned directions"
     assert shown[f"code, {case}"] > shown[f"raw code, {case}"] + 0.2, "unit atoms"
     for case in ("learned model", "third model, 4 sources", "silent model, live targets"):
-        assert shown[f"geometry, {case}"] > shown[f"ERA, {case}"] + 0.01, "where targets are alive"
+        assert shown[f"geometry, {case}"] > shown[f"ERA, {case}"], "where targets are alive"
     for case in ("learned model", "third model, 4 sources", "silent model, live targets",
                  "linear, random directions", "linear, learned directions"):
         assert shown[f"shuffled, {case}"] < shown[f"weight, {case}"], "shuffled directions"
@@ -1686,8 +1702,8 @@ def test_claim_compressed_sensing(seed):
 @claim
 def test_claim_sampled_truth(seed):
     shown = numbers("sampled_truth", seed)
-    assert shown["right order from 20"] > 0.9 > shown["right order from 20, cosine"]
-    assert shown["disputed, era and weight"] <= 20, "ERA and weight have almost the same top"
+    assert shown["right order from 20"] > max(0.75, shown["right order from 20, cosine"])
+    assert shown["disputed, ERA and weight"] <= 20, "ERA and weight have almost the same top"
     assert shown["disputed in 164 drawn from all"] < 1, "drawn from all weights: not one"
 
 
@@ -1698,8 +1714,10 @@ def test_claim_pruned_loss(seed):
         weight, geometry, answers, random, smallest = (
             shown[f"{name}, refitted, {patient}"]
             for name in ("weight", "live_geometry", "second_order", "random", "smallest"))
-        assert max(geometry, answers) < weight < 0.9 < 1 < min(random, smallest), patient
+        assert max(geometry, answers) < weight < 0.9 < min(random, smallest), patient
+        assert shown[f"whole, refitted, {patient}"] > 0.99, "it is not the bias"
     for patient in ("learned", "third"):
+        assert shown[f"random, refitted, {patient}"] > 1.5, "nor the small number"
         assert shown[f"weight, trained, {patient}"] < 1, "also with the trained bias"
     assert shown["weight, trained, silent"] > 1.2, "but not on the silent model"
     assert shown["all positive, silent"] > 4 > 2.5 > shown["all positive, learned"] > 1.2, "shifted"
