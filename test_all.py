@@ -810,7 +810,7 @@ def test_estimated_lead_and_its_variance_are_right_on_average_over_all_samples()
     leads, errors = np.transpose([itf.estimated_lead(is_real[s], signs[s], of=5, k=4)
                                   for s in samples])
     close(leads.mean(), np.sum(signs * is_real) / 4, err_msg="each of s stands for of / s weights")
-    close(np.mean(errors**2), leads.var(), err_msg="is the variance that of sampling without return?")
+    close(np.mean(errors**2), leads.var(), err_msg="sampled without return?")
 
 
 # --- interference.py: structure and use -----------------------------------------------------------
@@ -1476,7 +1476,8 @@ def test_readme_quotes_code_and_names_tests_as_they_are():
     lesson = README[:README.index("## Exercises")]
     for line in "".join(re.findall(r"```python\n(.*?)```", lesson, re.DOTALL)).splitlines():
         assert line.strip() in code, f"README quotes a line that is not in the code: {line}"
-    introduced = README[README.index("| | learned model"):README.index("The third (`sources_model`)")]
+    start, end = README.index("| | learned model"), README.index("The third (`sources_model`)")
+    introduced = README[start:end]
     for span in re.findall(r"[\d.]+ to [\d.]+", introduced):
         assert span in README[README.index("## Every claim"):], f"{span} is not in the claim table"
     assert {figure for figure, *_ in claim_table()} == set(plots.FIGURES) - {"circuit"}
@@ -1614,7 +1615,8 @@ def test_claim_two_models(seed):
 @claim
 def test_claim_block_histogram(seed):
     shown = numbers("block_histogram", seed)
-    for name, overlap, harms in (("learned", 0.2, 0.98), ("third", 0.2, 0.98), ("silent", 0.4, 0.75)):
+    for name, overlap, harms in (("learned", 0.2, 0.98), ("third", 0.2, 0.98),
+                                 ("silent", 0.4, 0.75)):
         assert shown[f"overlap, {name}"] > overlap, "no threshold on the weight would do"
         small, middle, large = (shown[f"harms, outside A, above {size}, {name}"]
                                 for size in ("1e-05", "0.0001", "0.001"))
@@ -1665,7 +1667,7 @@ def test_claim_precision_recall(seed):
     shown = numbers("precision_recall", seed)
     era, weighted, weight, twera, cosine = (shown[f"{name}, silent"] for name in (
         "era", "target_weighted", "weight", "twera", "cosine"))
-    assert min(era, weighted) > weight + 0.15 > twera + 0.15, "the note's scores, on the silent model"
+    assert min(era, weighted) > weight + 0.15 > twera + 0.15, "the note's scores"
     assert abs(era - weighted) < 0.07, "their order varies"
     assert cosine > weight + 0.15 and cosine > era - 0.1, "nearly as good without any data"
     assert shown["ERA against covariance"] < 0.03, "as good without any weight"
@@ -1679,7 +1681,8 @@ def test_claim_precision_recall(seed):
         assert shown[f"geometry, {patient}"] > best + 0.03, "geometry is ahead without one example"
     for patient in ("learned", "third", "silent"):
         geometry = shown[f"live_geometry, {patient}"]
-        assert shown[f"era, {patient}"] < geometry < shown[f"second_order, {patient}"], "answers lead"
+        era, answers = shown[f"era, {patient}"], shown[f"second_order, {patient}"]
+        assert era < geometry < answers, "geometry is ahead of ERA, and answers of both"
 
 
 @claim
