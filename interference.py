@@ -39,9 +39,9 @@ def ablations(U, b, x):
     """Yield, for each source j, what every ablation of a weight U_ij does to output i.
 
     Ablating U_ij moves z_i by -U_ij x_j and touches nothing else, and where x_j = 0 not even that.
-    So go over sources, and for each only over the examples in which it is active: the work is that
-    of the active features, n for each, not n^2 for each example. Examples come in chunks, of a size
-    that keeps one source's rows in the processor's cache.
+    So go over sources, and for each only over the examples in which it is active: n steps for each
+    active feature, not n^2 for each example. Examples come in chunks, so small that one source's
+    rows stay in the processor's cache.
 
     Yields j, rows (R,) of x, and y_hat (R, n) before and after: entry i of `after` without U_ij.
     """
@@ -97,30 +97,24 @@ def ablation_standard_errors(U, b, x, y, importance=None):
 def sampled_effects(U, b, x, y, targets, sources, importance=None):
     """`ablation_effects` of the k weights U[targets, sources] only, (k,): k B steps, not n^2 B.
 
-    (After one forward pass for the targets among them.) For ground truth on a sample of weights, in
-    models too large for all of them; what a sample can tell is `estimated_lead`.
+    (After a forward pass for each target.) Ground truth on a sample of weights, for models too
+    large for all of them; what a sample can tell is `estimated_lead`.
     """
     U, b, x, y, importance = checked(U, b, x, y, importance)
     targets = check_wholes("targets", targets, 0, len(U) - 1)
     sources = check_wholes("sources", sources, 0, len(U) - 1)
     check(len(targets) == len(sources) > 0, "sources", f"as many as targets, {len(targets)}, and "
           "not none", len(sources))
-    dL = np.zeros(len(targets))
-    for i in set(targets):
-        z = x @ U[i] + b[i]                                      # (B,)
-        before = np.sum((relu(z) - y[:, i])**2, dtype=np.float64)
-        for k in np.flatnonzero(np.equal(targets, i)):
-            j = sources[k]
-            after = relu(z - U[i, j] * x[:, j])                  # (B,)
-            dL[k] = np.sum((after - y[:, i])**2, dtype=np.float64) - before
-    return importance[targets] * dL / len(x)
+    z = x @ U[targets].T + b[targets]                            # (B, n) @ (n, k) -> (B, k)
+    after = relu(z - U[targets, sources] * x[:, sources])        # (B, k)
+    change = (after - y[:, targets])**2 - (relu(z) - y[:, targets])**2
+    return importance[targets] * change.mean(axis=0, dtype=np.float64)
 
 
 def second_order_effects(U, b, x, y, importance=None):
     """`ablation_effects` as if no gate flipped: two matrix products beyond the forward pass.
 
-    With gates gate_i = 1[z_i > 0] held fixed the loss is a quadratic in U_ij, and setting it to 0
-    changes it by
+    With gates gate_i = 1[z_i > 0] held fixed the loss is a quadratic in U_ij; setting it to 0 gives
 
         dL_ij ~ importance_i ( -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2] ),   e = y_hat - y
 
@@ -141,9 +135,8 @@ def second_order_effects(U, b, x, y, importance=None):
 def effectiveness(U, b, x):
     """How far each weight moves the output: E[(change of y_hat_i when U_ij is ablated)^2], exact.
 
-    For squared error (Gaussian outputs of unit variance) the Fisher metric is the identity, so this
-    is the effectiveness of Turner, Wu and Batson (2026), *Characterizing interference weights in a
-    tiny language model*. Whether the movement helps is `ablation_effects`. Returns (n, n), >= 0.
+    Turner, Wu and Batson (2026), *Characterizing interference weights in a tiny language model*,
+    for squared error. Whether the movement helps is `ablation_effects`. Returns (n, n), >= 0.
     """
     U, b, x = checked(U, b, x)
     total = np.zeros(U.shape)
@@ -171,10 +164,10 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate
     """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
 
     Trains U and b, starting from the model's, with the small penalty l1 * sum|U|, which decides
-    about weights that the data leave free. A target whose gate is shut on every example would get
-    no gradient, so biases start no lower than where the mean of z is 0. The answer depends on the
-    start, and on a small learning rate: ten times as fast, gates shut before their weights have
-    grown, for good. With train_bias=False the weights have to make up for b.
+    about weights that the data leave free. A gate that is shut on every example would never open,
+    so biases start no lower than where the mean of z is 0. The answer depends on the start, and on
+    a small learning rate: ten times as fast, gates shut before their weights have grown. With
+    train_bias=False the weights have to make up for b.
 
     Returns (U_star (n, n), b_star (n,)), which belong together. The note, section "Real weights".
     """
@@ -213,9 +206,9 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_
                  progress=None):
     """The mask alternative: learn which weights to keep, all at once, at a price for each.
 
-    Minimises the loss of the model with weights U * mask plus penalty * sum(mask); U stays as it is
-    and the bias is trained too, to make up for what the removed weights added on average. The mask
-    starts at 1/2 everywhere. Returns (mask (n, n) in [0, 1], b (n,)).
+    Minimises the loss of the model with weights U * mask plus penalty * sum(mask), over the mask,
+    which starts at 1/2, and the bias, which makes up for what removed weights added on average.
+    Returns (mask (n, n) in [0, 1], b (n,)).
     """
     check_kind("task", task, Task)
     U = check_square("U", U)
@@ -245,11 +238,10 @@ def expected_attribution(U, b, x):
 def target_weighted_attribution(U, b, x, normalise=True):
     """TWERA, target-weighted ERA: E[y_hat_i x_j] / E[y_hat_i] U_ij, (n, n).
 
-    Circuit Tracing, section "Global Weights". The ratio is a mean of x_j, weighted by y_hat_i: for
-    a target that almost never fires it rests on a few examples and is as large as for any other, so
-    silent targets fill the top of the ranking. The note describes its heuristic as weights with big
-    effects on big things; read so, nothing is divided: normalise=False gives E[y_hat_i x_j] U_ij.
-    A target that never fires scores 0.
+    Circuit Tracing, section "Global Weights". For a target that almost never fires the ratio rests
+    on a few examples and is as large as for any other, so silent targets fill the top. The note
+    describes its heuristic as weights with big effects on big things: read so, nothing is divided,
+    and normalise=False gives E[y_hat_i x_j] U_ij. A target that never fires scores 0.
     """
     U, b, x = checked(U, b, x)
     y_hat = relu(preactivations(U, b, x))                        # (B, n)
@@ -275,10 +267,7 @@ def activity_covariance(U, b, x):
 
 
 def silent_targets(U, b, x):
-    """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans.
-
-    (A task can have such targets of its own: the block task makes about a quarter so.)
-    """
+    """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans."""
     U, b, x = checked(U, b, x)
     mean = relu(preactivations(U, b, x)).mean(axis=0)            # (n,)
     return mean <= 0.01 * mean.max()
@@ -293,7 +282,7 @@ def linear_read_out(W_down, A):
     """
     A = check_square("A", A)
     W_down = check_array("W_down", W_down, (None, len(A)), np.float64)
-    return A @ (np.linalg.pinv(W_down) @ W_down)
+    return A @ np.linalg.pinv(W_down) @ W_down
 
 
 def row_space(U):
@@ -309,10 +298,9 @@ def row_space(U):
 def cosine_score(U, V=None):
     """How well what target i reads fits where source j is stored: cos(U_i, P_j), (n, n).
 
-    Row i of U is what target i reads, and column j of P, the projection on the rows of U, is where
-    source j is (`linear_read_out`; all of W_down's rows, if W_up has full rank). As U P = U, the
-    weight U_ij is the inner product of the two, and this score is the weight without their lengths.
-    V: another `row_space`, as a control.
+    Row U_i is what target i reads, and column P_j of the projection on the rows of U is where
+    source j is (`linear_read_out`). As U P = U, the weight U_ij is the inner product of the two,
+    and this score is the weight without their lengths. V: another `row_space`, as a control.
     """
     U = check_square("U", U)
     V = row_space(U) if V is None else V
@@ -327,8 +315,8 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
 
         F(c) = 1/2 |D c - w|^2 + penalty sum_k c_k
 
-    with the columns of D, the atoms, first divided by their lengths: one penalty is the same price
-    for all of them only if they are equally long. (unit_atoms=False shows what it costs not to.)
+    with the columns of D, the atoms, first divided by their lengths, so that the penalty is the
+    same price for all of them. (unit_atoms=False shows what it costs not to.)
 
     The smooth half has gradient D^T (D c - w), which changes by at most |D|^2 |c - c'| from c to c'
     (|D|: the largest singular value). So with step = 1 / |D|^2 the parabola of curvature 1 / step
@@ -396,20 +384,15 @@ def relative_code_length(U, seed=0):
 def combined_ranks(*scores):
     """minus the sum of the log ranks of several scores (n, n): large if all rank a weight high.
 
-    rank / n^2 is roughly the p-value of a weight, if interference is the rule, and Fisher's way to
-    combine p-values of independent tests is the sum of their logarithms. Here it is a heuristic:
-    the code is nearly independent of weight and cosine, these two are not of each other. What
-    counts is that one very high place outweighs several middling ones.
+    If interference is the rule, rank / n^2 is roughly the p-value of a weight, and Fisher combines
+    p-values of independent tests by the sum of their logarithms. Here that is a heuristic: weight
+    and cosine are not independent. One very high place outweighs several middling ones.
     """
     return -sum(np.log(ranks(score)) for score in scores)
 
 
 def geometry(U):
-    """Weight, cosine and sparse code of U by `combined_ranks`, (n, n). No data, answers or bias.
-
-    Three views of one pair of vectors: how large, how well aligned, how well explained without the
-    others.
-    """
+    """Weight, cosine and sparse code of U by `combined_ranks`, (n, n). No data, answers or bias."""
     return combined_ranks(U, cosine_score(U), code_score(U))
 
 
@@ -420,38 +403,31 @@ def geometry_score(W_down, W_up):
 
 
 def silent_last(score, silent):
-    """The score (n, n) with the weights into silent targets (n,) moved below all others.
-
-    What a silent target reads was hardly trained: a code of nothing, and of little effect.
-    """
+    """The score (n, n) with the weights into silent targets (n,) moved below all others."""
     return np.where(silent[:, None], score - 2 * (np.ptp(score) or 1), score)
 
 
-SCORES = {  # name -> score (n, n) from U, b, x, y; the weight most likely real scores highest
-    "weight": lambda U, b, x, y: weight_score(U),
-    "cosine": lambda U, b, x, y: cosine_score(U),
-    "geometry": lambda U, b, x, y: geometry(U),
-    "live_geometry": lambda U, b, x, y: silent_last(geometry(U), silent_targets(U, b, x)),
-    "era": lambda U, b, x, y: expected_attribution(U, b, x),
-    "twera": lambda U, b, x, y: target_weighted_attribution(U, b, x),
-    "target_weighted": lambda U, b, x, y: target_weighted_attribution(U, b, x, normalise=False),
-    "frequency": lambda U, b, x, y: coactivation_frequency(U, b, x),
-    "covariance": lambda U, b, x, y: activity_covariance(U, b, x),
-    "effectiveness": lambda U, b, x, y: effectiveness(U, b, x),
-    "second_order": second_order_effects,
-}
-
-
 def all_scores(U, b, x, y):
-    """All SCORES by name; "twera" is as published, "target_weighted" as the note's words say."""
-    return {name: score(U, b, x, y) for name, score in SCORES.items()}
+    """Every score by its name, (n, n) each; the weight most likely real scores highest.
+
+    "twera" is as published, "target_weighted" as the note's words say.
+    """
+    by_geometry = geometry(U)
+    return {"weight": weight_score(U), "cosine": cosine_score(U), "geometry": by_geometry,
+            "live_geometry": silent_last(by_geometry, silent_targets(U, b, x)),
+            "era": expected_attribution(U, b, x),
+            "twera": target_weighted_attribution(U, b, x),
+            "target_weighted": target_weighted_attribution(U, b, x, normalise=False),
+            "frequency": coactivation_frequency(U, b, x),
+            "covariance": activity_covariance(U, b, x),
+            "effectiveness": effectiveness(U, b, x),
+            "second_order": second_order_effects(U, b, x, y)}
 
 
 def geometry_and_controls(U, seed=0):
-    """`geometry_score`, its parts, and what becomes of it if something is taken away.
+    """`geometry`, its parts, and what becomes of it if something is taken away: a dict of (n, n).
 
-    Returns a dict of scores (n, n): "weight", "code", "geometry", "raw code", with atoms of any
-    length, and "shuffled", geometry with every direction in the place of another one.
+    "raw code": with atoms of any length; "shuffled": every direction in the place of another one.
     """
     V, code = row_space(U), code_score(U)
     mixed = V[:, generator((seed, 8)).permutation(len(U))]
@@ -464,20 +440,13 @@ def geometry_and_controls(U, seed=0):
 
 
 def ranking(scores):
-    """Flat indices of `scores` from the largest to the smallest; ties stay in reading order.
-
-    (So a curve over ties depends on the order of features: that of codes, most of which are 0, and
-    of scores of targets that never fire.)
-    """
+    """Flat indices of `scores` from the largest to the smallest; ties stay in reading order."""
     scores = check_array("scores", scores, np.shape(scores))
     return np.argsort(-scores.ravel(), kind="stable")
 
 
 def ranks(scores):
-    """The place of each entry, the largest first, from 1 on; ties share the mean of their places.
-
-    (Then renumbering the features changes nothing.)
-    """
+    """The place of each entry, from 1 for the largest; ties share the mean of their places."""
     scores = check_array("scores", scores, np.shape(scores))
     _, group, sizes = np.unique(-scores.ravel(), return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes - 1) / 2)[group].reshape(scores.shape)
@@ -487,8 +456,8 @@ def precision_recall(scores, is_real):
     """(precision, recall), each with one point per kept prefix of the ranking: k = 1 ... size.
 
     precision_k: share of the first k that is real. recall_k: share of the real ones found in them.
-    Ties stay in reading order. Example: scores [3, 1, 2, 1], of which the first two are real, rank
-    as entries 0, 2, 1, 3, so precision is [1, 1/2, 2/3, 1/2] and recall [1/2, 1/2, 1, 1].
+    Example: scores [3, 1, 2, 1], of which the first two are real, rank as entries 0, 2, 1, 3, so
+    precision is [1, 1/2, 2/3, 1/2] and recall [1/2, 1/2, 1, 1].
 
     Raises ValueError if shapes differ or nothing is real, TypeError if is_real is not boolean.
     """
@@ -527,16 +496,14 @@ def loss_gain(scores, dL):
 
 
 def best_bias(drive, y):
-    """The bias of each target that makes E[(relu(drive + b) - y)^2] smallest: exact, and global.
+    """The bias b (n,) with the smallest E[(relu(drive + b) - y)^2] per target: exact, and global.
 
     drive (B, n) is z without its bias. Lower b from infinity and gates shut one by one, that of the
     smallest drive first. While the k largest are open the loss is a parabola in b, with its bottom
     at the mean of y - drive over them, valid for -drive_k <= b <= -drive_{k+1}. So: sort, take the
     k bottoms from cumulative sums, clip each into its interval, keep the best. (All gates shut is
     k = 1 with b clipped to -drive_1.) Gradient steps would stop at a local optimum, and cannot
-    reopen a target whose gates are all shut; this can.
-
-    Returns b (n,).
+    reopen a target whose gates are all shut.
     """
     drive = check_array("drive", drive, (None, None), np.float64)
     y = check_array("y", y, drive.shape, np.float64)
@@ -587,14 +554,14 @@ def disagreement(scores, others, k):
 def estimated_lead(is_real, signs, of, k):
     """How much more precise one ranking is among its top k: (estimate, standard error), two floats.
 
-    From exact effects (`sampled_effects`) of s weights drawn without replacement from the `of` of a
-    `disagreement`, and their signs. With d = sign * is_real of mean and variance over the s,
+    From the labels of s weights drawn without replacement from the `of` of a `disagreement`, and
+    their signs. With d = sign * is_real of mean and variance over the s,
 
         lead = of / k * mean(d), of variance (of / k)^2 (1 - s / of) variance(d) / s
 
     a simple random sample, the Horvitz-Thompson (1952) estimate for equal chances: right on
-    average, its variance too. Few labels and d far from normal make +-1.96 errors a rough interval;
-    an error of 0 says that all labels were alike, not that the lead is certain.
+    average, its variance too. With few labels +-1.96 errors are a rough interval; an error of 0
+    says that all labels were alike, not that the lead is certain.
     """
     is_real = check_booleans("is_real", is_real, (None,))
     signs = check_array("signs", signs, is_real.shape)
@@ -784,12 +751,11 @@ def push_gain(U, b, x, directions, size=0.1):
 
         worst-case gain = |U_i| / U_ii = 1 / sqrt(D_i)
 
-    the root of the number of features that share a dimension, exactly, as this push only opens
-    gates. Random directions: of either sign and root mean square |U_i| / (sqrt(n) U_ii).
+    exactly, as this push only opens gates: the root of the number of features that share a
+    dimension. Random directions: of either sign and root mean square |U_i| / (sqrt(n) U_ii).
 
     Returns (n,): means over the examples x (B, n) in which target i fires, nan where it never does
-    or U_ii is not positive.
-    Toy Models of Superposition (Elhage et al. 2022), section on adversarial examples.
+    or U_ii is not positive. Toy Models of Superposition (2022), section on adversarial examples.
     """
     U, b, x = checked(U, b, x)
     directions = check_array("directions", directions, U.shape, U.dtype)
@@ -865,10 +831,10 @@ def checked(U, b, x, *answers):
 class Trained:
     """A trained model with what is measured on it, each once, when it is first asked for.
 
-    Three samples of data, none seen in training: x, y to label weights with (dL, is_real), `other`
-    to score them with, and `fresh` for what comes of it, so that none knows the noise of another.
-    All targets count alike, whatever their importance was. Models are shared, so every array is
-    read-only: copy what you want to change.
+    Three samples (x, y), none seen in training: `labelled` to label weights with (dL, is_real),
+    `other` to score them with, and `fresh` for what comes of it, so that none knows the noise of
+    another. All targets count alike, whatever their importance was. Models are shared, so every
+    array is read-only: copy what you want to change.
     """
 
     def __init__(self, task, model, seed, examples=16384):
@@ -882,24 +848,16 @@ class Trained:
         x, y = self.task.batch(generator((self.seed, 1000 + stream)), self.examples)
         return frozen(x), frozen(y)
 
-    @cached_property
-    def labelled(self):
-        return self.sampled(1)
-
-    @cached_property
-    def other(self):
-        return self.sampled(2)
-
-    @cached_property
-    def fresh(self):
-        return self.sampled(3)
-
+    labelled = cached_property(lambda self: self.sampled(1))
+    other = cached_property(lambda self: self.sampled(2))
+    fresh = cached_property(lambda self: self.sampled(3))
     x = property(lambda self: self.labelled[0])
     y = property(lambda self: self.labelled[1])
 
-    @cached_property
-    def loss(self):
-        return self.loss_with(self.U, self.b)
+    dL = cached_property(lambda self: frozen(ablation_effects(self.U, self.b, *self.labelled)))
+    is_real = cached_property(lambda self: frozen(self.dL > THRESHOLD))
+    live = cached_property(lambda self: frozen(~silent_targets(self.U, self.b, self.x)))
+    loss = cached_property(lambda self: self.loss_with(self.U, self.b))
 
     @property
     def over_constant(self):
@@ -907,27 +865,12 @@ class Trained:
         return self.loss / self.y.var(axis=0).sum()
 
     @cached_property
-    def dL(self):
-        return frozen(ablation_effects(self.U, self.b, self.x, self.y))
-
-    @cached_property
-    def is_real(self):
-        return frozen(self.dL > THRESHOLD)
-
-    @cached_property
     def scores(self):
-        """`all_scores` on the other sample, "size" |U|, and "ceiling", that sample's exact dL.
-
-        Geometry uses no sample at all.
-        """
+        """`all_scores` on the other sample, "size" |U|, and "ceiling", that sample's exact dL."""
         scores = all_scores(self.U, self.b, *self.other)
         scores["size"] = np.abs(self.U)
         scores["ceiling"] = ablation_effects(self.U, self.b, *self.other)
         return {name: frozen(score) for name, score in scores.items()}
-
-    @cached_property
-    def live(self):
-        return frozen(~silent_targets(self.U, self.b, self.x))
 
     def loss_with(self, U, b):
         """The loss on x, y with other weights and another bias."""
@@ -1003,11 +946,8 @@ def film(seed, steps):
     small = TiedModel.initialise(np.random.default_rng(seed), 5, 2, scale=0.3)
     large = TiedModel.initialise(np.random.default_rng(seed), 100, 20)
     options = {"steps": max(steps), "seed": seed, "snapshots": steps, "progress": counter}
-    runs = (train(small, identity_task(5, 0.05), learning_rate=1e-2, **options).snapshots,
+    return (train(small, identity_task(5, 0.05), learning_rate=1e-2, **options).snapshots,
             train(large, identity_task(100, 0.02), **options).snapshots)
-    for snapshot in (*runs[0].values(), *runs[1].values()):
-        frozen(snapshot["W"])
-    return runs
 
 
 @lru_cache(maxsize=None)
@@ -1097,7 +1037,7 @@ def correlated_model(seed):
     """Two sets of 100 features that are never active together, through 20 dimensions."""
     task = correlated_task(100, n_active=2)
     model = TiedModel.initialise(np.random.default_rng(seed), task.n_features, 20)
-    train(model, task, 2000, 1024, 2e-3, seed, progress=counter)
+    train(model, task, 2000, 512, 2e-3, seed, progress=counter)
     return Trained(task, model, seed, examples=16384)
 
 

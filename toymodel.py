@@ -472,27 +472,21 @@ class Adam:
             p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
 
 
-SCHEDULES = {  # share of the learning rate that is left when a fraction of training is over
-    "constant": lambda fraction: 1.0,
-    "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
-}
-
-
 def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, schedule="constant",
           snapshots=(), progress=None):
-    """Train `model` in place on fresh batches of `task` with Adam; returns what it saw on the way.
+    """Train `model` in place on fresh batches of `task` with Adam.
 
-    That is .losses (steps,), each before its update, and .snapshots, a dict of parameters by step.
-    snapshots: numbers of updates, 0 to `steps`, after which a copy of the parameters is kept.
-    progress: called as progress(updates done, steps) after each update.
-    seed: of the data. Batches come from a stream spawned from it, so that a model initialised with
-    np.random.default_rng(seed) shares no random numbers with its data.
+    schedule: of the learning rate, "constant" or falling to 0 along a "cosine". snapshots: numbers
+    of updates, 0 to `steps`, after which a copy of the parameters is kept. progress: called as
+    progress(updates done, steps) after each. seed: of the data, which come from a stream spawned
+    from it: a model initialised with np.random.default_rng(seed) shares no random number with it.
 
+    Returns .losses (steps,), each before its update, and .snapshots, dicts of parameters by step.
     Raises ValueError for bad arguments, FloatingPointError as soon as the loss is not finite.
     """
     check_kind("model", model, Model)
     check_kind("task", task, Task)
-    check(schedule in list(SCHEDULES), "schedule", f"one of {sorted(SCHEDULES)}", schedule)
+    check(schedule in ("constant", "cosine"), "schedule", "constant or cosine", schedule)
     check_whole("steps", steps)
     snapshots = check_wholes("snapshots", snapshots, 0, steps)
     rng = generator(seed).spawn(1)[0]
@@ -507,7 +501,8 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
             loss, gradients = model.loss_and_gradients(x, y, task.importance)
             stop_if_not_finite(loss, step, learning_rate)
             history.losses[step] = loss
-            adam.step(gradients, learning_rate * SCHEDULES[schedule](step / steps))
+            left = 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
+            adam.step(gradients, learning_rate * left)
             if progress:
                 progress(step + 1, steps)
     for parameter in model.parameters.values():
@@ -528,8 +523,7 @@ def check_gradients(model, x, y, importance=None):
     """Worst relative error of each gradient against complex-step derivatives, in float64.
 
     L(p + i step) = L(p) + i step L'(p) - step^2 L''(p) / 2 - ... for an analytic L, so that
-    L'(p) = Im L(p + i step) / step up to step^2. Nothing is subtracted, so no digits are lost, and
-    step = 1e-20 is exact to rounding.
+    L'(p) = Im L(p + i step) / step up to step^2. Nothing is subtracted: no digits are lost.
 
     Returns a dict: name -> largest absolute difference over largest derivative of that parameter.
     At a kink, where z is exactly 0, there is no derivative: check at random nonzero biases.
@@ -595,13 +589,13 @@ def check_array(argument, value, shape, dtype=None, interval=None):
     """`value` as a non-empty array of finite numbers; None in `shape` stands for any length.
 
     float32 and float64 are kept unless `dtype` is given; whole numbers and booleans become float64.
-    Everything else is refused (half precision, complex, masked, text): its meaning would be lost.
+    Everything else (half precision, complex, masked, text) is refused.
     """
     array = np.asarray(value)
     numeric = array.dtype.kind in "biu" or array.dtype in (np.float32, np.float64)
-    check(numeric and not np.ma.isMaskedArray(value), argument,
-          "an array of float32, float64 or whole numbers",
-          f"{type(value).__name__} of {array.dtype}", TypeError)
+    if not numeric or np.ma.isMaskedArray(value):
+        raise TypeError(f"{argument} must be an array of float32, float64 or whole numbers, got "
+                        f"{type(value).__name__} of {array.dtype}")
     fits = array.ndim == len(shape) and all(s in (None, a) for s, a in zip(shape, array.shape))
     check(fits and array.size, argument, f"non-empty and of shape {shape}", array.shape)
     array = array.astype(dtype or (array.dtype if array.dtype.kind == "f" else float), copy=False)
