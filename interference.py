@@ -831,10 +831,10 @@ def checked(U, b, x, *answers):
 class Trained:
     """A trained model with what is measured on it, each once, when it is first asked for.
 
-    Three samples (x, y), none seen in training: `labelled` to label weights with (dL, is_real),
-    `other` to score them with, and `fresh` for what comes of it, so that none knows the noise of
-    another. All targets count alike, whatever their importance was. Models are shared, so every
-    array is read-only: copy what you want to change.
+    Three samples, none seen in training, so that none knows the noise of another: `labelled`, also
+    x and y, for dL, is_real (both (n, n)), live targets (n,) and the loss; `other` for scores;
+    `fresh` for what comes of them. All targets count alike, whatever their importance was. Models
+    are shared, so every array is read-only: copy what you want to change.
     """
 
     def __init__(self, task, model, seed, examples=16384):
