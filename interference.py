@@ -688,7 +688,7 @@ def sharing(degrees):
 def attribution_graph(U, b, x):
     """The weights as one example x (n,) uses them: edges U_ij x_j into targets that fire, (n, n).
 
-    Circuit Tracing (Ameisen et al. 2025), for a model without attention or layers.
+    Circuit Tracing (Ameisen et al. 2025), for a single layer.
     """
     U, b, x = checked(U, b, check_array("x", x, (None,))[None])
     fires = preactivations(U, b, x) > 0                                  # (1, n)
@@ -920,7 +920,7 @@ def counter(done, steps):
 def pentagon_models(seed, density, decay, starts=4):
     """5 features in 2 dimensions, importance decay^i, from a few starts: (loss, Trained) of each.
 
-    The best comes first. A start can end in a worse arrangement, so several are always tried.
+    The best comes first. A start can end in a worse arrangement, so always try several.
     """
     task = identity_task(5, density, importance=decay ** np.arange(5))
     x, y = task.batch(generator((seed, 1000)), 32768)
@@ -933,10 +933,7 @@ def pentagon_models(seed, density, decay, starts=4):
 
 
 def failed_starts(models):
-    """How many of `pentagon_models` ended more than 10 % above the best loss.
-
-    (A few percent is noise: losses come from the rare examples in which neighbours meet.)
-    """
+    """How many of `pentagon_models` ended more than 10 % above the best loss. (Less is noise.)"""
     return sum(loss > 1.1 * models[0][0] for loss, _ in models)
 
 
@@ -973,8 +970,8 @@ def converged_model(seed, density, batch_size=1024, start=None, decay=1.0):
 def block_model(seed, run=0, density=0.3, start=0.05, steps=1000, examples=16384):
     """The learned model: the note's block circuit, 128 features through 16 dimensions, untied.
 
-    W_up starts at `start` times the default scale, small, so that hardly anything of it is left
-    after training. `seed` fixes the circuit; each run trains on it independently.
+    W_up starts at `start` times the default scale: small, so that little of the start remains.
+    `seed` fixes the circuit; each run trains on it independently.
     """
     task, rng = block_task(seed=seed, density=density), generator((seed, run, 1))
     model = UntiedModel.initialise(rng, 128, 16, scale=(16**-0.5, start * 16**-0.5))
@@ -985,17 +982,14 @@ def block_model(seed, run=0, density=0.3, start=0.05, steps=1000, examples=16384
 def silent_model(seed, run=0, density=0.3):
     """The silent model: the same circuit, 2000 steps from an ordinary start. It hardly learns.
 
-    Its effects are small, so that its labels need more examples.
+    (Its effects are small: to label them takes more examples.)
     """
     return block_model(seed, run, density, 1.0, 2000, 32768)
 
 
 @lru_cache(maxsize=None)
 def sources_model(seed, run=0, n_sources=4, density=0.1, n_residual=16):
-    """The third model: as many sources for every target and no bias, so that no target is silent.
-
-    2000 steps on a cosine from an ordinary start.
-    """
+    """The third model: as many sources for every target and no bias; an ordinary start."""
     task = block_task(density=density, bias=0.0, seed=seed, n_sources=n_sources)
     model = UntiedModel.initialise(generator((seed, run, 1)), 128, n_residual)
     train(model, task, 2000, 512, 3e-3, (seed, run), "cosine", progress=counter)
@@ -1011,8 +1005,7 @@ def three_models(seed):
 def memory_of_start(seed, start, steps=2000):
     """How much of its start a block model still is: (silent, of these by the task, r, r live).
 
-    Counts of targets, and mean cosines between rows of W_up and what they started as, over the
-    silent and over the live ones.
+    Counts of targets, and mean cosines of rows of W_up, silent and live, with what they started as.
     """
     trained = block_model(seed, 0, 0.3, start, steps, 32768)
     first = UntiedModel.initialise(generator((seed, 0, 1)), 128, 16).W_up
