@@ -95,20 +95,23 @@ def ablation_standard_errors(U, b, x, y, importance=None):
 
 
 def sampled_effects(U, b, x, y, targets, sources, importance=None):
-    """`ablation_effects` of the k weights U[targets, sources] only, (k,): k B steps, not n^2 B.
+    """`ablation_effects` of the k weights U[targets, sources] only, (k,), in k (n + 1) B steps.
 
-    (After a forward pass for each target.) Ground truth on a sample of weights, for models too
-    large for all of them; what a sample can tell is `estimated_lead`.
+    Ground truth on a sample of weights, for models too large for all of them; what a sample can
+    tell is `estimated_lead`.
     """
     U, b, x, y, importance = checked(U, b, x, y, importance)
     targets = check_wholes("targets", targets, 0, len(U) - 1)
     sources = check_wholes("sources", sources, 0, len(U) - 1)
     check(len(targets) == len(sources) > 0, "sources", f"as many as targets, {len(targets)}, and "
           "not none", len(sources))
-    z = x @ U[targets].T + b[targets]                            # (B, n) @ (n, k) -> (B, k)
-    after = relu(z - U[targets, sources] * x[:, sources])        # (B, k)
-    change = (after - y[:, targets])**2 - (relu(z) - y[:, targets])**2
-    return importance[targets] * change.mean(axis=0, dtype=np.float64)
+    dL = []
+    for i, j in zip(targets, sources):
+        z = x @ U[i] + b[i]                                      # (B,)
+        after = relu(z - U[i, j] * x[:, j])                      # (B,)
+        change = (after - y[:, i])**2 - (relu(z) - y[:, i])**2   # (B,)
+        dL.append(importance[i] * change.mean(dtype=np.float64))
+    return np.array(dL)
 
 
 def second_order_effects(U, b, x, y, importance=None):
