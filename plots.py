@@ -21,7 +21,6 @@ import interference as itf                         # before NumPy: it pins BLAS 
 from toymodel import as_script, check_whole
 
 import argparse
-import collections
 import contextlib
 import functools
 import io
@@ -38,10 +37,11 @@ if backend:
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = backend
 
+import matplotlib.style
 import numpy as np
-from matplotlib.animation import PillowWriter
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image                              # matplotlib needs it too
 
 STYLE = {"font.size": 15, "axes.titlesize": 16, "axes.spines.top": False,
          "axes.spines.right": False, "savefig.dpi": 100, "figure.dpi": 100, "lines.linewidth": 3,
@@ -51,7 +51,6 @@ GREEN, ORANGE, GREY = "#009E73", "#E69F00", "#999999"
 REAL, INTERFERENCE = {"color": GREEN, "marker": "^"}, {"color": ORANGE, "marker": "."}
 HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v"}
 NEITHER = {"color": "0.7", "marker": "."}
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "handlelength": 3}     # a legend
 DIVERGING = LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
@@ -79,26 +78,14 @@ FIGURES = {}                                       # name -> builder, in reading
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-
-@contextlib.contextmanager
-def style():
-    """matplotlib's defaults and then ours, whatever the user's settings are."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
+styled = matplotlib.style.context(STYLE, after_reset=True)     # whatever the user's settings are
 
 
 class Slide(Figure):
     """A Figure that fits a 1280 x 720 projector and looks the same wherever it is shown."""
 
-    def draw(self, renderer):
-        with style():
-            super().draw(renderer)
-
-    def savefig(self, *arguments, **options):
-        with style():
-            super().savefig(*arguments, **options)
+    draw = styled(Figure.draw)
+    savefig = styled(Figure.savefig)
 
     def _repr_png_(self):                          # how a notebook shows it
         buffer = io.BytesIO()
@@ -110,9 +97,9 @@ def figure(status, source):
     """Make a builder a figure of the lesson: in our style, its numbers plain, in FIGURES."""
     def decorate(builder):
         @functools.wraps(builder)
+        @styled
         def build(seed=0, *values, **settings):
-            with style():
-                slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
+            slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
             return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
 
         build.__doc__ = f"{builder.__doc__ or ''}\n\nStatus: {status}. Source: {source}."
@@ -186,10 +173,10 @@ def two_runs(ax, first, second, is_real, size, title, limits, **labels):
            title=title, aspect="equal", xlim=limits, ylim=limits, **labels)
 
 
-def curve(ax, name, horizontal, vertical, label="{}", **options):
-    """One line in the style that its ranking has everywhere; `label` may add to its name."""
+def curve(ax, name, horizontal, vertical, in_legend=True):
+    """One line in the style that its ranking has everywhere."""
     words, color, line = RANKINGS[name]
-    ax.plot(horizontal, vertical, ls=line, color=color, label=label.format(words), **options)
+    ax.plot(horizontal, vertical, ls=line, color=color, label=words if in_legend else None)
 
 
 def bars(ax, names, pairs, title):
@@ -215,10 +202,11 @@ def dots(ax, rows, series, spread=0.0, **labels):
     ax.tick_params(left=False)
 
 
-def log_ticks(axis, values):
-    """Name these values, and only these, on a logarithmic axis."""
-    axis.set_ticks(values, [f"{value:g}" for value in values])
-    axis.set_ticks([], minor=True)
+def log_ticks(values, *axes):
+    """Name these values, and only these, on logarithmic axes."""
+    for axis in axes:
+        axis.set_ticks(values, [f"{value:g}" for value in values])
+        axis.set_ticks([], minor=True)
 
 
 # --- The figures, in the order of the lesson ------------------------------------------------------
@@ -318,8 +306,7 @@ def cost_of_sharing(seed, densities=(0.5, 0.25, 0.1, 0.05, 0.02, 0.003), decay=0
             ax.plot(costs["shared"], costs[key], marker, color=color, ms=size, label=label)
         ax.set(xscale="log", yscale="log", xlabel="features per dimension, 1 / D", title=title,
                xlim=(0.95, 1.2 * top), ylim=(0.95, top))
-        log_ticks(ax.xaxis, ticks)
-        log_ticks(ax.yaxis, ticks)
+        log_ticks(ticks, ax.xaxis, ax.yaxis)
     for density, costs in zip(densities, equal):
         place = 1.03 * costs["shared"].max(), costs["after"].mean()
         axes[0].text(*place, f"{density:g}", va="center", fontsize=12)
@@ -347,16 +334,13 @@ def decomposition(seed):
     U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
     U_fixed, _ = itf.ideal_weights(*start, seed=seed, train_bias=False, progress=itf.counter)
-    parts = {"A": A, "U": U}
-    parts |= dict(zip("rs", itf.decompose_by_ideal(U, U_star)))
-    parts |= dict(zip("tu", itf.decompose_by_loss(U, model.dL)))
-    titles = {"A": "A: the task", "U": "U: the model  =", "r": "ideal U* (Definition 1)  +",
-              "s": "interference", "t": "real (Definition 2)  +",
-              "u": "interference"}
+    parts = A, U, *itf.decompose_by_ideal(U, U_star), *itf.decompose_by_loss(U, model.dL)
+    titles = ("A: the task", "U: the model  =", "ideal U* (Definition 1)  +", "interference",
+              "real (Definition 2)  +", "interference")
     slide, _ = new_figure(0, height=7.2)
     axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
-    for key, matrix in parts.items():
-        image = heatmap(axes[key], matrix, titles[key], labels=("", ""))
+    for ax, matrix, title in zip(axes.values(), parts, titles):
+        image = heatmap(ax, matrix, title, labels=("", ""))
     slide.colorbar(image, ax=list(axes.values()), shrink=0.7, label="weight from j to i")
     spread = U[A == 0].std()
     caption(slide, f"""Both definitions of a real weight find the diagonal. What is left has
@@ -389,12 +373,12 @@ def weight_histogram(seed):
 def two_models(seed):
     """Does interference repeat when a model is trained again? Only from the same start."""
     early = itf.simple_model(seed), itf.simple_model(seed, start=seed + 1)
-    final = {start: itf.simple_model(data, 3000, schedule="cosine", start=start)
-             for data, start in ((seed, seed), (seed, seed + 1))}
-    other_data = itf.simple_model(seed + 1, 3000, schedule="cosine", start=seed)
-    pairs = {"another start, early": early, "another start": tuple(final.values()),
-             "other data, same start": (final[seed], other_data)}
-    real = early[0].task.A > 0
+    long = {"steps": 3000, "schedule": "cosine"}
+    final = itf.simple_model(seed, **long)
+    pairs = {"another start, early": early,
+             "another start": (final, itf.simple_model(seed, start=seed + 1, **long)),
+             "other data, same start": (final, itf.simple_model(seed + 1, start=seed, **long))}
+    real = final.task.A > 0
     slide, axes = new_figure(3, sharex=True, sharey=True, height=6)
     numbers = {}
     for ax, (name, (first, second)) in zip(axes, pairs.items()):
@@ -404,7 +388,7 @@ def two_models(seed):
                  xlabel=f"U after {300 if 'early' in name else 3000} steps")
     axes[0].set_ylabel("U, trained again")
     axes[0].legend(loc="lower right", markerscale=2, fontsize=12)
-    edge = np.quantile(final[seed].U[~real], 0.999)
+    edge = np.quantile(final.U[~real], 0.999)
     axes[1].axvline(edge, color="k", lw=1.5, linestyle="--")
     axes[1].text(edge + 0.05, 0.5, f"99.9 % of\ninterference\nbelow {edge:.2f}", fontsize=12)
     caption(slide, """Real weights come back from every start. Interference comes back with other
@@ -448,34 +432,32 @@ def block_histogram(seed):
 def learned_vs_ideal(seed):
     """Did training find the circuit, and again? One model nearly did, the other in part."""
     slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
+    makers = {"learned": itf.block_model, "silent": itf.silent_model}
     numbers = {}
-    for row, name, make in ((axes[0], "learned", itf.block_model),
-                            (axes[1], "silent", itf.silent_model)):
+    for (left, right), (name, make) in zip(axes, makers.items()):
         model, again = make(seed), make(seed, 1)
         A, U, wanted = model.task.A, model.U, model.task.A > 0
         rest = ~wanted & ~model.is_real
         spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.1, -0.02, A.shape))
         harms = model.dL < -itf.THRESHOLD
-        points(row[0], spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
-                                   ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
+        points(left, spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
+                                 ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
                ylabel=f"{name} model: U", ylim=(-1, 1.5))
-        row[0].plot([0, 1], [0, 1], "k:", lw=1.5)
-        points(row[1], again.U, U, (("not in A", rest, INTERFERENCE, 10),
-                                    ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
+        left.plot([0, 1], [0, 1], "k:", lw=1.5)
+        points(right, again.U, U, (("not in A", rest, INTERFERENCE, 10),
+                                   ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
                xlim=(-1, 1.5))
-        found = model.is_real & wanted
-        r = {key: itf.correlation(U[mask], again.U[mask])
-             for key, mask in (("in A", wanted), ("interference", rest))}
-        numbers |= {f"median U/A, {name}": np.median(U[wanted] / A[wanted]),
+        ratio = np.median(U[wanted] / A[wanted])
+        r, r_rest = (itf.correlation(U[mask], again.U[mask]) for mask in (wanted, rest))
+        left.text(0.62, -0.75, f"median U/A: {ratio:.2f}", weight="bold")
+        right.text(-0.95, 1.2, f"r in A: {r:.2f},  r elsewhere: {r_rest:.2f}", weight="bold")
+        numbers |= {f"median U/A, {name}": ratio,
                     f"too small, {name}": np.mean(U[wanted] < A[wanted]),
                     f"negative, {name}": np.mean(U[wanted] < 0),
                     f"largest interference, {name}": U[~wanted].max(),
-                    f"r in A, {name}": r["in A"], f"r, interference, {name}": r["interference"],
-                    f"real again, {name}": np.mean(again.is_real[found]),
+                    f"r in A, {name}": r, f"r, interference, {name}": r_rest,
+                    f"real again, {name}": np.mean(again.is_real[model.is_real & wanted]),
                     f"again by chance, {name}": np.mean(again.is_real[wanted])}
-        row[0].text(0.62, -0.75, f"median U/A: {numbers[f'median U/A, {name}']:.2f}", weight="bold")
-        row[1].text(-0.95, 1.2, f"r in A: {r['in A']:.2f},  r elsewhere: {r['interference']:.2f}",
-                    weight="bold")
     axes[0, 0].set_title("run 1 against the ideal")
     axes[0, 1].set_title("run 1 against run 2")
     axes[1, 0].set_xlabel("ideal weight A (zeros are spread out)")
@@ -505,8 +487,7 @@ def second_order(seed):
     ax.set_xscale("symlog", linthresh=itf.THRESHOLD)
     ax.set_yscale("symlog", linthresh=itf.THRESHOLD)
     ticks = [sign * size for sign in (-1, 1) for size in (0.01, 0.001, 0.0001)] + [0, 0.1]
-    log_ticks(ax.xaxis, ticks)
-    log_ticks(ax.yaxis, ticks)
+    log_ticks(ticks, ax.xaxis, ax.yaxis)
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
            title=f"the effect of {exact.size} weights: r = {r:.3f}")
     ax.legend(loc="upper left", markerscale=1.5)
@@ -541,7 +522,7 @@ def effectiveness(seed):
             ax.text(0.15, -0.003, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="top",
                     weight="bold")
     axes[0].set_yscale("symlog", linthresh=itf.THRESHOLD)
-    log_ticks(axes[0].yaxis, (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1))
+    log_ticks((-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1), axes[0].yaxis)
     axes[0].set_ylabel("helpfulness: \u0394L \u00b1 1.96 errors")
     axes[0].legend(loc="upper left", markerscale=2)
     caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
@@ -569,7 +550,7 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
                            (right, "cosine of rows of W_up with their start", 1.05)):
         ax.set(xscale="log", xlabel="size of the start of W_up", title=title,
                ylim=(-0.05 * top, top))
-        log_ticks(ax.xaxis, starts)
+        log_ticks(starts, ax.xaxis)
     caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from
         a twentieth of it, {silent[1]:.0f}. Silent rows are then mostly what they started as.""")
     return slide, {f"silent, start {starts[-1]:g}": silent[-1],
@@ -583,8 +564,8 @@ def precision_recall(seed):
     """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
     models = itf.three_models(seed)
     names = [name for name in RANKINGS if name in models["learned"].scores]
-    area = {patient: [model.average_precision(name) for name in names]
-            for patient, model in models.items()}
+    found = {f"{name}, {patient}": model.average_precision(name)
+             for patient, model in models.items() for name in names}
     slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
     model = models["learned"]
     for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
@@ -595,12 +576,11 @@ def precision_recall(seed):
         left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
-    dots(right, [RANKINGS[name][0] for name in names],
-         [(PATIENTS[patient][0], areas, PATIENTS[patient][1]) for patient, areas in area.items()],
-         spread=0.2, xlim=(0, 1.03), title="average precision")
+    series = [(label, [found[f"{name}, {patient}"] for name in names], mark)
+              for patient, (label, mark) in PATIENTS.items()]
+    dots(right, [RANKINGS[name][0] for name in names], series, spread=0.2, xlim=(0, 1.03),
+         title="average precision")
     right.legend(loc="upper left", fontsize=12)
-    found = {f"{name}, {patient}": value for patient, areas in area.items()
-             for name, value in zip(names, areas)}
     caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
         Right answers tell nearly all where the model learned.""")
     silent = models["silent"]
@@ -619,16 +599,23 @@ def compressed_sensing(seed):
     Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control puts
     every direction in the place of another one.
     """
-    learned, third, silent = itf.three_models(seed).values()
+    models = itf.three_models(seed)
+    learned, third, silent = models.values()
     A = learned.task.A
+    found = {}
     random = np.random.default_rng((seed, 16)).normal(size=(16, len(A)))
-    every, live = np.ones(len(A), bool), silent.live
-    cases = {"linear, random\ndirections": (itf.linear_read_out(random, A), A > 0, every),
-             "linear, learned\ndirections": (itf.linear_read_out(learned.model.W_down, A), A > 0,
-                                             every)}
-    cases |= {name: (model.U, model.is_real, rows, model.scores["era"]) for name, model, rows in (
-        ("learned\nmodel", learned, every), ("third model,\n4 sources", third, every),
-        ("silent\nmodel", silent, every), ("silent model,\nlive targets", silent, live))}
+    for name, W_down in (("random", random), ("learned", learned.model.W_down)):
+        scores = itf.geometry_and_controls(itf.linear_read_out(W_down, A), seed)
+        found[f"linear, {name}\ndirections"] = {
+            way: itf.average_precision(*itf.precision_recall(score, A > 0))
+            for way, score in scores.items()}
+    every = slice(None)
+    for name, model, targets in (
+            ("learned\nmodel", learned, every), ("third model,\n4 sources", third, every),
+            ("silent\nmodel", silent, every), ("silent model,\nlive targets", silent, silent.live)):
+        scores = itf.geometry_and_controls(model.U, seed) | {"ERA": model.scores["era"]}
+        found[name] = {way: model.average_precision(score, targets)
+                       for way, score in scores.items()}
     looks = {"weight": ("weight", {"marker": "o", "color": ORANGE}),
              "ERA": ("ERA", {"marker": "D", "color": VERMILION}),
              "code": ("code", {"marker": "s", "color": SKY}),
@@ -636,20 +623,15 @@ def compressed_sensing(seed):
              "geometry": ("geometry: weight, cosine,\nand code", {"marker": "*", "color": BLUE,
                                                                   "ms": 20}),
              "shuffled": ("geometry, shuffled\ndirections", {"marker": "x", "mec": "0.4"})}
-    found = {}
-    for name, (U, is_real, rows, *era) in cases.items():
-        scores = itf.geometry_and_controls(U, seed) | dict(zip(["ERA"], era))
-        found[name] = {way: itf.average_precision(*itf.precision_recall(score[rows], is_real[rows]))
-                       for way, score in scores.items()}
     slide, ax = new_figure(height=7)
-    dots(ax, list(cases), [(label, [areas.get(way, np.nan) for areas in found.values()], mark)
+    dots(ax, list(found), [(label, [areas.get(way, np.nan) for areas in found.values()], mark)
                            for way, (label, mark) in looks.items()],
          xlim=(0, 1.03), xlabel="average precision")
-    ax.legend(**BESIDE)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
         one example. With shuffled directions they fall below the plain weight there.""")
     lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
-               for name, model in itf.three_models(seed).items()}
+               for name, model in models.items()}
     return slide, {f"{way}, {' '.join(name.split())}": area for name, areas in found.items()
                    for way, area in areas.items()} | lengths
 
@@ -664,10 +646,12 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
              ("era", "weight"): (ORANGE, "X")}
     slide, (left, right) = new_figure(2, width_ratios=(5, 6))
     numbers, right_order = {}, {}
-    for place, ((name, other), (color, marker)) in enumerate(pairs.items()):
+    for (name, other), (color, marker) in pairs.items():
+        words = f"{name} and {other}".replace("era", "ERA")
+        place = words.replace(" and ", " and\n")
         disputed, signs = itf.disagreement(scores[name], scores[other], k)
         labels = is_real[disputed]
-        lead, words = np.sum(signs * labels) / k, f"{name} and {other}".replace("era", "ERA")
+        lead = np.sum(signs * labels) / k
         left.barh(place, len(disputed), color=color, edgecolor="k")
         left.text(len(disputed) + 2, place, f"{len(disputed)}; precision {lead:+.2f}", va="center")
         order = []
@@ -678,13 +662,11 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
         right.plot(draws[:len(order)], order, marker + "-", color=color, ms=11, label=words)
         numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
         right_order[words] = order
-    names = [" and\n".join(pair).replace("era", "ERA") for pair in pairs]
-    left.set_yticks(range(len(pairs)), names)
     left.set(title=f"weights in only one of two top {k}s", xlim=(0, 190))
     left.invert_yaxis()
     right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.2, 1.03),
               title="samples that find the right order")
-    log_ticks(right.xaxis, draws)
+    log_ticks(draws, right.xaxis)
     right.legend(loc="lower right")
     at_20 = right_order["geometry and weight"][2]
     caption(slide, f"""Two rankings differ only where one's top has a weight that the other's has
@@ -709,7 +691,7 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
         curve(axes[0], name, sizes, 1 + (model.dL.sum() - kept) / model.loss)
         for ax, refit in ((axes[1], False), (axes[2], True)):
             loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit)
-            curve(ax, name, sizes, loss / whole)
+            curve(ax, name, sizes, loss / whole, in_legend=False)
     real, of_real = model.is_real.sum(), model.dL[model.is_real].sum()
     axes[0].plot(real, 1 + (model.dL.sum() - of_real) / model.loss, "^", color=GREEN, mec="k",
                  ms=14, zorder=4, label="the real weights")
@@ -720,13 +702,10 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
         ax.axhline(1, color="k", lw=1.5, ls=":")
         ax.axvline(real, color="0.85", lw=8, zorder=0)
         ax.set(xscale="log", yscale="log", title=title, xlabel="weights kept", ylim=(0.4, 4))
-        log_ticks(ax.xaxis, (10, 100, 1000, 10000))
-        log_ticks(ax.yaxis, (0.5, 0.7, 1, 1.5, 2, 3))
+        log_ticks((10, 100, 1000, 10000), ax.xaxis)
+        log_ticks((0.5, 0.7, 1, 1.5, 2, 3), ax.yaxis)
     axes[0].set_ylabel("loss / the whole model's")
-    labelled = {}
-    for ax in axes:
-        labelled |= {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
-    slide.legend(handles=list(labelled.values()), loc="outside upper center", ncols=4)
+    slide.legend(loc="outside upper center", ncols=4)
     numbers = {f"{way}, {patient}": loss for patient, other in itf.three_models(seed).items()
                for way, loss in other.kept_losses().items()}
     by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
@@ -745,38 +724,38 @@ def attribution_graph(seed, examples=300):
     names = {"all": "all\nweights", "firing": "into\nfiring", "active": "from\nactive",
              "in play": "in play:\nboth", "attribution": "in play, by\nattribution",
              "chance": "in play,\nby chance"}
+    models = {"learned": itf.block_model(seed), "silent": itf.silent_model(seed)}
     found = {}
-    for patient, make in (("learned model", itf.block_model), ("silent model", itf.silent_model)):
-        model = make(seed)
+    for patient, model in models.items():
         x, y = (part[:examples] for part in model.other)
         found[patient] = itf.graph_precision(model.U, model.b, model.is_real, x, y)
-    model = itf.block_model(seed)
-    x, y = model.other
-    few = np.argmin(np.abs(np.count_nonzero(x[:examples], axis=1) - 22))   # a readable example
-    edges = itf.attribution_graph(model.U, model.b, x[few])
-    helps = itf.edge_effects(model.U, model.b, x[few], y[few]) > 0.01
+    model = models["learned"]
+    active = np.count_nonzero(model.other[0][:examples], axis=1)
+    few = np.argmin(np.abs(active - 22))                       # a readable example
+    x, y = (part[few] for part in model.other)
+    edges = itf.attribution_graph(model.U, model.b, x)
+    helps = itf.edge_effects(model.U, model.b, x, y) > 0.01
     right = helps & model.is_real & (edges != 0)
     slide, (left, bar) = new_figure(2, width_ratios=(5, 7), height=6.8)
     best = itf.ranking(edges)[:right.sum()]
-    for flat in best[::-1]:
-        i, j = np.unravel_index(flat, edges.shape)
-        mark = ("-", GREEN) if right[i, j] else ("--", ORANGE)
-        left.plot([0, 1], [j, i], ls=mark[0], color=mark[1], lw=1 + 4 * edges[i, j])
-    left.plot(0 * x[few], np.arange(128), "|", color="0.8")
-    left.plot(np.zeros(np.sum(x[few] > 0)), np.flatnonzero(x[few] > 0), "ko", ms=5)
-    left.plot(np.ones(edges.any(axis=1).sum()), np.flatnonzero(edges.any(axis=1)), "ko", ms=5)
-    left.set(title=f"one example, {len(best)} right edges: as many strongest", yticks=(),
-             ylim=(130, -3),
-             xticks=(0, 1), xticklabels=("active sources", "firing targets"), xlim=(-0.15, 1.15))
+    for i, j in zip(*np.unravel_index(best[::-1], edges.shape)):
+        line, color = ("-", GREEN) if right[i, j] else ("--", ORANGE)
+        left.plot([0, 1], [j, i], ls=line, color=color, lw=1 + 4 * edges[i, j])
+    left.plot(0 * x, np.arange(128), "|", color="0.8")
+    for side, shown in ((0, x > 0), (1, edges.any(axis=1))):
+        left.plot([side] * shown.sum(), np.flatnonzero(shown), "ko", ms=5)
+    left.set(title=f"one example, {len(best)} right edges: as many strongest", xlim=(-0.15, 1.15),
+             xticks=(0, 1), xticklabels=("active sources", "firing targets"), ylim=(130, -3),
+             yticks=())
     left.spines["left"].set_visible(False)
-    bars(bar, list(names.values()), {patient: [shares[name] for name in names]
+    bars(bar, list(names.values()), {f"{patient} model": [shares[name] for name in names]
                                      for patient, shares in found.items()},
          "share of the strongest that are right")
-    attribution, weight = (found["learned model"][name] for name in ("attribution", "in play"))
+    attribution, weight = (found["learned"][name] for name in ("attribution", "in play"))
     caption(slide, f"""Leaving out inactive sources and shut targets cleans a graph; attribution,
         {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
         others dashed.""")
-    return slide, {f"{name}, {patient.split()[0]}": value for patient, shares in found.items()
+    return slide, {f"{name}, {patient}": value for patient, shares in found.items()
                    for name, value in shares.items()}
 
 
@@ -844,10 +823,9 @@ def correlated_features(seed, set_size=100, examples=8192):
     same_set = set_of[:, None] == set_of
     within, between = U[same_set & ~diagonal], U[~same_set]
     means = itf.set_mean_component(U, set_size) * ~diagonal
-    mixed = np.ix_(*[np.random.default_rng((seed, 6)).permutation(len(U))] * 2)
-    random_means = np.empty_like(U)
-    random_means[mixed] = itf.set_mean_component(U[mixed], set_size)
-    random_means *= ~diagonal
+    order = np.random.default_rng((seed, 6)).permutation(len(U))
+    back = np.argsort(order)
+    random_means = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
     random_means *= np.linalg.norm(means) / np.linalg.norm(random_means)      # as long as the means
     kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means,
             "diagonal\n+ means": U * diagonal + means,
@@ -933,11 +911,12 @@ def equivariance(seed):
 # --- The command line -----------------------------------------------------------------------------
 
 
-def write_whole(path, write):
-    """write(another path), then rename: nobody ever sees half a file, and no two writers meet."""
+@contextlib.contextmanager
+def whole(path):
+    """Another path, renamed at the end: nobody ever sees half a file, and no two writers meet."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        write(part)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -951,24 +930,21 @@ def write_figure(slide, path):
 
 def write_film(slides, path):
     """An animated GIF, its last picture held for a while."""
-    writer = PillowWriter(fps=4)
-    writer.setup(slides[0], path, dpi=100)
-    for slide in [*slides, *slides[-1:] * 4]:
-        writer.fig = slide
-        writer.grab_frame()
-    writer.finish()
+    first, *others = [Image.open(io.BytesIO(slide._repr_png_())) for slide in slides]
+    milliseconds = [250] * len(others) + [1250]
+    first.save(path, save_all=True, append_images=others, duration=milliseconds, loop=0)
 
 
 def make(name, seed, folder, suffix):
     """Build one figure and write it; returns it, its path, and its headline number in words."""
     slide, numbers = FIGURES[name](seed)
-    path = folder / f"{name}.{suffix}"
-    if name == "training":
-        path = path.with_suffix(".gif")
-        slides = [training(seed, step)[0] for step in FILM_STEPS]
-        write_whole(path, lambda part: write_film(slides, part))
-    else:
-        write_whole(path, lambda part: write_figure(slide, part))
+    is_film = name == "training"
+    path = folder / f"{name}.{'gif' if is_film else suffix}"
+    with whole(path) as part:
+        if is_film:
+            write_film([training(seed, step)[0] for step in FILM_STEPS], part)
+        else:
+            write_figure(slide, part)
     label, value = next(iter(numbers.items()))
     return slide, path, f"{label} {value:.3g}"
 
