@@ -930,7 +930,8 @@ def write_figure(slide, path):
 
 def write_film(slides, path):
     """An animated GIF, its last picture held for a while."""
-    first, *others = [Image.open(io.BytesIO(slide._repr_png_())) for slide in slides]
+    pictures = [io.BytesIO(slide._repr_png_()) for slide in slides]
+    first, *others = [Image.open(picture).convert("RGB") for picture in pictures]
     milliseconds = [250] * len(others) + [1250]
     first.save(path, save_all=True, append_images=others, duration=milliseconds, loop=0)
 
