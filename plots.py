@@ -30,19 +30,13 @@ import tempfile
 import textwrap
 import time
 
-backend = os.environ.pop("MPLBACKEND", None)       # may not be installed, and none is needed here
-import matplotlib
-if backend:
-    os.environ["MPLBACKEND"] = backend
-    with contextlib.suppress(ValueError):
-        matplotlib.rcParams["backend"] = backend
-
 import matplotlib.style
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image                              # matplotlib needs it too
 
+backend = os.environ.get("MPLBACKEND")             # for --show only
 STYLE = {"font.size": 15, "axes.titlesize": 16, "axes.spines.top": False,
          "axes.spines.right": False, "savefig.dpi": 100, "figure.dpi": 100, "lines.linewidth": 3,
          "legend.fontsize": 14, "hatch.linewidth": 1.5, "svg.hashsalt": "interference weights"}
@@ -51,6 +45,8 @@ GREEN, ORANGE, GREY = "#009E73", "#E69F00", "#999999"
 REAL, INTERFERENCE = {"color": GREEN, "marker": "^"}, {"color": ORANGE, "marker": "."}
 HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v"}
 NEITHER = {"color": "0.7", "marker": "."}
+EFFECTS = (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1)     # ticks on axes of dL
+SYMLOG = matplotlib.scale.SymmetricalLogScale(None, linthresh=itf.THRESHOLD)
 DIVERGING = LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
@@ -109,9 +105,9 @@ def figure(status, source):
 
 
 def new_figure(columns=1, rows=1, height=6.2, **options):
-    """A Slide, 1280 pixels wide, and its axes, one or an array of them (or none yet)."""
+    """A Slide, 1280 pixels wide, and its axes, one or an array of them."""
     slide = Slide(figsize=(12.8, height), layout="constrained")
-    return slide, slide.subplots(rows, columns, **options) if columns else None
+    return slide, slide.subplots(rows, columns, **options)
 
 
 def caption(slide, text):
@@ -197,8 +193,7 @@ def dots(ax, rows, series, spread=0.0, **labels):
     for k, (label, values, mark) in enumerate(series):
         heights = np.arange(len(rows)) + spread * (k - (len(series) - 1) / 2)
         ax.plot(values, heights, label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), **labels)
-    ax.set_yticks(range(len(rows)), rows)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows, **labels)
     ax.tick_params(left=False)
 
 
@@ -235,20 +230,18 @@ def training(seed, step=FILM_STEPS[-1]):
 def circuit(seed, source=1, target=3):
     """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    slide, axes = new_figure(2, height=6.4, subplot_kw={"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)})
-    small, lifted = axes
+    empty = {"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1), "xticks": (), "yticks": (), "frame_on": False}
+    slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=empty)
     small.set_title("the small model: all paths through the middle")
     lifted.set_title("lifted: one arrow for each pair")
     formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
     lifted.text(1, -0.22, formula, ha="center", fontsize=20)
-    for ax, height, (end, name) in itertools.product(axes, heights, ((0, "x"), (2, "z"))):
-        ax.text(end, height, f"${name}_{4 * (1 - height):.0f}$", ha="center", va="center", zorder=3,
-                fontsize=20, bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
-        ax.axis("off")
-    for here, there in itertools.product(heights, heights):
-        lifted.plot([0, 2], [here, there], color="0.85", lw=1.5)
-    for here, middle in itertools.product(heights, middles):
-        small.plot([0, 1, 2], [here, middle, here], color="0.85", lw=1.5)
+    for i, height in enumerate(heights):
+        lifted.plot([0, 2], [[height] * 5, heights], color="0.85", lw=1.5)
+        small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.85", lw=1.5)
+        for ax, (end, name) in itertools.product((small, lifted), ((0, "x"), (2, "z"))):
+            ax.text(end, height, f"${name}_{i}$", ha="center", va="center", fontsize=20, zorder=3,
+                    bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
     for middle in middles:
         small.plot([0, 1, 2], [heights[source], middle, heights[target]], "--", color=ORANGE)
         small.plot(1, middle, "s", color="k", ms=20)
@@ -337,7 +330,7 @@ def decomposition(seed):
     parts = A, U, *itf.decompose_by_ideal(U, U_star), *itf.decompose_by_loss(U, model.dL)
     titles = ("A: the task", "U: the model  =", "ideal U* (Definition 1)  +", "interference",
               "real (Definition 2)  +", "interference")
-    slide, _ = new_figure(0, height=7.2)
+    slide = Slide(figsize=(12.8, 7.2), layout="constrained")
     axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
     for ax, matrix, title in zip(axes.values(), parts, titles):
         image = heatmap(ax, matrix, title, labels=("", ""))
@@ -484,12 +477,10 @@ def second_order(seed):
     points(ax, estimate, exact, (
         ("other weights", ~often, NEITHER, 60),
         ("the 1 % that flip gates most often", often, {"color": BLUE, "marker": "P"}, 60)))
-    ax.set_xscale("symlog", linthresh=itf.THRESHOLD)
-    ax.set_yscale("symlog", linthresh=itf.THRESHOLD)
-    ticks = [sign * size for sign in (-1, 1) for size in (0.01, 0.001, 0.0001)] + [0, 0.1]
-    log_ticks(ticks, ax.xaxis, ax.yaxis)
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
+           xscale=SYMLOG, yscale=SYMLOG,
            title=f"the effect of {exact.size} weights: r = {r:.3f}")
+    log_ticks(EFFECTS, ax.xaxis, ax.yaxis)
     ax.legend(loc="upper left", markerscale=1.5)
     caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
         {of_effect:.0%} of all |\u0394L|: most of them are simply large.""")
@@ -521,9 +512,8 @@ def effectiveness(seed):
             ax.axvspan(effect.flat[top[-1]], 0.2, color="0.93", zorder=0)
             ax.text(0.15, -0.003, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="top",
                     weight="bold")
-    axes[0].set_yscale("symlog", linthresh=itf.THRESHOLD)
-    log_ticks((-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1), axes[0].yaxis)
-    axes[0].set_ylabel("helpfulness: \u0394L \u00b1 1.96 errors")
+    axes[0].set(yscale=SYMLOG, ylabel="helpfulness: \u0394L \u00b1 1.96 errors")
+    log_ticks(EFFECTS, axes[0].yaxis)
     axes[0].legend(loc="upper left", markerscale=2)
     caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
         {share["silent"]:.0%} in another, {share["third"]:.0%} in a third (not shown). Moving the
