@@ -169,12 +169,6 @@ def two_runs(ax, first, second, is_real, size, title, limits, **labels):
            title=title, aspect="equal", xlim=limits, ylim=limits, **labels)
 
 
-def curve(ax, name, horizontal, vertical, in_legend=True):
-    """One line in the style that its ranking has everywhere."""
-    words, color, line = RANKINGS[name]
-    ax.plot(horizontal, vertical, ls=line, color=color, label=words if in_legend else None)
-
-
 def bars(ax, names, pairs, title):
     """Two bars for each name, dark and hatched: pairs is a dict of two lists."""
     looks = {"color": "0.4"}, {"color": "w", "hatch": "//"}
@@ -230,10 +224,11 @@ def training(seed, step=FILM_STEPS[-1]):
 def circuit(seed, source=1, target=3):
     """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    empty = {"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1), "xticks": (), "yticks": (), "frame_on": False}
+    empty = {"frame_on": False, "xticks": (), "yticks": ()}
     slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=empty)
-    small.set_title("the small model: all paths through the middle")
-    lifted.set_title("lifted: one arrow for each pair")
+    limits = {"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)}
+    small.set(title="the small model: all paths through the middle", **limits)
+    lifted.set(title="lifted: one arrow for each pair", **limits)
     formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
     lifted.text(1, -0.22, formula, ha="center", fontsize=20)
     for i, height in enumerate(heights):
@@ -478,8 +473,7 @@ def second_order(seed):
         ("other weights", ~often, NEITHER, 60),
         ("the 1 % that flip gates most often", often, {"color": BLUE, "marker": "P"}, 60)))
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
-           xscale=SYMLOG, yscale=SYMLOG,
-           title=f"the effect of {exact.size} weights: r = {r:.3f}")
+           xscale=SYMLOG, yscale=SYMLOG, title=f"the effect of {exact.size} weights: r = {r:.3f}")
     log_ticks(EFFECTS, ax.xaxis, ax.yaxis)
     ax.legend(loc="upper left", markerscale=1.5)
     caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
@@ -526,7 +520,8 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
     """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
     silent, by_task, r_silent, r_live = np.transpose(
         [itf.memory_of_start(seed, size) for size in starts])
-    slide, (left, right) = new_figure(2, sharex=True)
+    horizontal = {"xscale": "log", "xlabel": "size of the start of W_up"}
+    slide, (left, right) = new_figure(2, sharex=True, subplot_kw=horizontal)
     left.plot(starts, silent, "o-", color=VERMILION, ms=10)
     left.plot(starts, by_task, "k:", lw=2)
     left.text(starts[0], silent[-1], "silent targets, of 128", color=VERMILION, weight="bold")
@@ -536,11 +531,9 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
     right.text(0.2, r_silent[2] + 0.05, "silent targets", color=VERMILION, ha="right",
                weight="bold")
     right.text(0.5, r_live[2] + 0.02, "live targets")
-    for ax, title, top in ((left, "what falls silent", 128),
-                           (right, "cosine of rows of W_up with their start", 1.05)):
-        ax.set(xscale="log", xlabel="size of the start of W_up", title=title,
-               ylim=(-0.05 * top, top))
-        log_ticks(starts, ax.xaxis)
+    left.set(title="what falls silent", ylim=(-6.4, 128))
+    right.set(title="cosine of rows of W_up with their start", ylim=(-0.0525, 1.05))
+    log_ticks(starts, left.xaxis, right.xaxis)
     caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from
         a twentieth of it, {silent[1]:.0f}. Silent rows are then mostly what they started as.""")
     return slide, {f"silent, start {starts[-1]:g}": silent[-1],
@@ -561,9 +554,10 @@ def precision_recall(seed):
     for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
                               ("live_geometry", "geometry", (0.78, 0.6)),
                               ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
+        _, color, line = RANKINGS[name]
         precision, recall = itf.precision_recall(model.scores[name], model.is_real)
-        curve(left, name, recall, precision)
-        left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="center", va="center")
+        left.plot(recall, precision, color=color, ls=line)
+        left.text(*place, word, color=color, weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
     series = [(label, [found[f"{name}, {patient}"] for name in names], mark)
@@ -644,14 +638,13 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
         lead = np.sum(signs * labels) / k
         left.barh(place, len(disputed), color=color, edgecolor="k")
         left.text(len(disputed) + 2, place, f"{len(disputed)}; precision {lead:+.2f}", va="center")
-        order = []
+        right_order[words] = order = []
         for size in (size for size in draws if size < len(disputed)):
             picks = [rng.choice(len(disputed), size, replace=False) for _ in range(repeats)]
             leads = [itf.estimated_lead(labels[p], signs[p], len(disputed), k)[0] for p in picks]
             order.append(np.mean((np.sign(leads) * np.sign(lead) + 1) / 2))     # a tie counts half
         right.plot(draws[:len(order)], order, marker + "-", color=color, ms=11, label=words)
         numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
-        right_order[words] = order
     left.set(title=f"weights in only one of two top {k}s", xlim=(0, 190))
     left.invert_yaxis()
     right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.2, 1.03),
@@ -677,11 +670,13 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
     slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
     for name in ("second_order", "live_geometry", "era", "weight", "size", "random"):
+        label, color, line = RANKINGS[name]
         kept = itf.loss_gain(scores[name], model.dL)[np.array(sizes) - 1]
-        curve(axes[0], name, sizes, 1 + (model.dL.sum() - kept) / model.loss)
+        added_up = 1 + (model.dL.sum() - kept) / model.loss
+        axes[0].plot(sizes, added_up, color=color, ls=line, label=label)
         for ax, refit in ((axes[1], False), (axes[2], True)):
             loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit)
-            curve(ax, name, sizes, loss / whole, in_legend=False)
+            ax.plot(sizes, loss / whole, color=color, ls=line)
     real, of_real = model.is_real.sum(), model.dL[model.is_real].sum()
     axes[0].plot(real, 1 + (model.dL.sum() - of_real) / model.loss, "^", color=GREEN, mec="k",
                  ms=14, zorder=4, label="the real weights")
@@ -698,8 +693,8 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     slide.legend(loc="outside upper center", ncols=4)
     numbers = {f"{way}, {patient}": loss for patient, other in itf.three_models(seed).items()
                for way, loss in other.kept_losses().items()}
-    by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
-                              for name in ("weight", "live_geometry"))
+    by_weight = numbers["weight, refitted, learned"]
+    by_geometry = numbers["live_geometry, refitted, learned"]
     caption(slide, f"""The largest weights, as many as are real (grey), with a refitted bias:
         {by_weight:.2f} times the whole learned model's loss; by geometry
         {by_geometry:.2f} times.""")
@@ -724,8 +719,7 @@ def attribution_graph(seed, examples=300):
     few = np.argmin(np.abs(active - 22))                       # a readable example
     x, y = (part[few] for part in model.other)
     edges = itf.attribution_graph(model.U, model.b, x)
-    helps = itf.edge_effects(model.U, model.b, x, y) > 0.01
-    right = helps & model.is_real & (edges != 0)
+    right = model.is_real & (edges != 0) & (itf.edge_effects(model.U, model.b, x, y) > 0.01)
     slide, (left, bar) = new_figure(2, width_ratios=(5, 7), height=6.8)
     best = itf.ranking(edges)[:right.sum()]
     for i, j in zip(*np.unravel_index(best[::-1], edges.shape)):
@@ -902,7 +896,7 @@ def equivariance(seed):
 
 
 @contextlib.contextmanager
-def whole(path):
+def replacing(path):
     """Another path, renamed at the end: nobody ever sees half a file, and no two writers meet."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -931,7 +925,7 @@ def make(name, seed, folder, suffix):
     slide, numbers = FIGURES[name](seed)
     is_film = name == "training"
     path = folder / f"{name}.{'gif' if is_film else suffix}"
-    with whole(path) as part:
+    with replacing(path) as part:
         if is_film:
             write_film([training(seed, step)[0] for step in FILM_STEPS], part)
         else:
