@@ -24,19 +24,22 @@ import argparse
 import contextlib
 import functools
 import io
-import itertools
 import pathlib
 import tempfile
 import textwrap
 import time
 
+backend = os.environ.pop("MPLBACKEND", None)       # may not be installed, and none is needed here
 import matplotlib.style
+if backend:
+    os.environ["MPLBACKEND"] = backend
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
+
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image                              # matplotlib needs it too
 
-backend = os.environ.get("MPLBACKEND")             # for --show only
 STYLE = {"font.size": 15, "axes.titlesize": 16, "axes.spines.top": False,
          "axes.spines.right": False, "savefig.dpi": 100, "figure.dpi": 100, "lines.linewidth": 3,
          "legend.fontsize": 14, "hatch.linewidth": 1.5, "svg.hashsalt": "interference weights"}
@@ -47,7 +50,7 @@ HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v
 NEITHER = {"color": "0.7", "marker": "."}
 EFFECTS = (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1)     # ticks on axes of dL
 SYMLOG = matplotlib.scale.SymmetricalLogScale(None, linthresh=itf.THRESHOLD)
-DIVERGING = LinearSegmentedColormap.from_list(
+DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
     "ceiling": ("exact \u0394L, another sample", "black", "-"),
@@ -234,17 +237,17 @@ def circuit(seed, source=1, target=3):
     for i, height in enumerate(heights):
         lifted.plot([0, 2], [[height] * 5, heights], color="0.85", lw=1.5)
         small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.85", lw=1.5)
-        for ax, (end, name) in itertools.product((small, lifted), ((0, "x"), (2, "z"))):
+        for ax, end, name in ((small, 0, "x"), (small, 2, "z"), (lifted, 0, "x"), (lifted, 2, "z")):
             ax.text(end, height, f"${name}_{i}$", ha="center", va="center", fontsize=20, zorder=3,
                     bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
-    for middle in middles:
-        small.plot([0, 1, 2], [heights[source], middle, heights[target]], "--", color=ORANGE)
-        small.plot(1, middle, "s", color="k", ms=20)
+    first, last = heights[[source, target]]
+    small.plot([0, 1, 2], [[first] * 2, middles, [last] * 2], "--", color=ORANGE)
+    small.plot([1, 1], middles, "s", color="k", ms=20)
     for end, color, line, name in ((source, GREEN, "-", "real"),
                                    (target, ORANGE, "--", "interference")):
-        lifted.annotate("", (1.88, heights[end]), (0.12, heights[source]), arrowprops={
+        lifted.annotate("", (1.88, heights[end]), (0.12, first), arrowprops={
             "arrowstyle": "-|>,head_width=0.6,head_length=1", "lw": 4, "color": color, "ls": line})
-        above = 0.35 * heights[source] + 0.65 * heights[end] + 0.06
+        above = 0.35 * first + 0.65 * heights[end] + 0.06
         lifted.text(1.3, above, f"{name}: $U_{{{end}{source}}}$", color=color, ha="center",
                     bbox={"color": "white", "pad": 1})
     caption(slide, """Paths from one source to one target add up to one virtual weight. The task
@@ -546,16 +549,16 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
 def precision_recall(seed):
     """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
     models = itf.three_models(seed)
-    names = [name for name in RANKINGS if name in models["learned"].scores]
+    learned, _, silent = models.values()
+    names = [name for name in RANKINGS if name in learned.scores]
     found = {f"{name}, {patient}": model.average_precision(name)
              for patient, model in models.items() for name in names}
     slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
-    model = models["learned"]
     for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
                               ("live_geometry", "geometry", (0.78, 0.6)),
                               ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
         _, color, line = RANKINGS[name]
-        precision, recall = itf.precision_recall(model.scores[name], model.is_real)
+        precision, recall = itf.precision_recall(learned.scores[name], learned.is_real)
         left.plot(recall, precision, color=color, ls=line)
         left.text(*place, word, color=color, weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
@@ -567,7 +570,6 @@ def precision_recall(seed):
     right.legend(loc="upper left", fontsize=12)
     caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
         Right answers tell nearly all where the model learned.""")
-    silent = models["silent"]
     apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
     return slide, {"live geometry": found["live_geometry, learned"], **found,
                    **{f"{name}, live targets": silent.average_precision(name, silent.live)
@@ -593,12 +595,11 @@ def compressed_sensing(seed):
         found[f"linear, {name}\ndirections"] = {
             way: itf.average_precision(*itf.precision_recall(score, A > 0))
             for way, score in scores.items()}
-    every = slice(None)
-    for name, model, targets in (
-            ("learned\nmodel", learned, every), ("third model,\n4 sources", third, every),
-            ("silent\nmodel", silent, every), ("silent model,\nlive targets", silent, silent.live)):
+    for name, model, *targets in (("learned\nmodel", learned), ("third model,\n4 sources", third),
+                                  ("silent\nmodel", silent),
+                                  ("silent model,\nlive targets", silent, silent.live)):
         scores = itf.geometry_and_controls(model.U, seed) | {"ERA": model.scores["era"]}
-        found[name] = {way: model.average_precision(score, targets)
+        found[name] = {way: model.average_precision(score, *targets)
                        for way, score in scores.items()}
     looks = {"weight": ("weight", {"marker": "o", "color": ORANGE}),
              "ERA": ("ERA", {"marker": "D", "color": VERMILION}),
