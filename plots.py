@@ -151,9 +151,9 @@ def histograms(ax, groups, bins, **labels):
 
 def helps_and_harms(ax, weights, dL, bins, title):
     """How many weights help and how many harm, by the size of the weight."""
-    histograms(ax, [("harms (\u0394L < 0)", VERMILION, "\\\\", weights[dL < 0]),
-                    ("helps (\u0394L > 0)", BLUE, "//", weights[dL > 0])], bins, title=title,
-               yscale="log")
+    harms = "harms (\u0394L < 0)", VERMILION, "\\\\", weights[dL < 0]
+    helps = "helps (\u0394L > 0)", BLUE, "//", weights[dL > 0]
+    histograms(ax, [harms, helps], bins, title=title, yscale="log")
     ax.set_ylim(0.7, 30 * ax.get_ylim()[1])
 
 
@@ -184,13 +184,15 @@ def bars(ax, names, pairs, title):
     ax.legend(loc="upper right", ncols=2)
 
 
-def dots(ax, rows, series, spread=0.0, **labels):
-    """A row of dots for each name, from the top: series is a list of (label, values, mark)."""
-    ax.hlines(range(len(rows)), *labels["xlim"], color="0.9", lw=1.5, zorder=0)
-    for k, (label, values, mark) in enumerate(series):
-        heights = np.arange(len(rows)) + spread * (k - (len(series) - 1) / 2)
+def dots(ax, table, looks, spread=0.0, **labels):
+    """A row of dots for each {name: value} in a table; looks has label and marker of each name."""
+    rows = np.arange(len(table))
+    ax.hlines(rows, *labels["xlim"], color="0.9", lw=1.5, zorder=0)
+    for k, (name, (label, mark)) in enumerate(looks.items()):
+        values = [row.get(name, np.nan) for row in table.values()]
+        heights = rows + spread * (k - (len(looks) - 1) / 2)
         ax.plot(values, heights, label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows, **labels)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=rows, yticklabels=table, **labels)
     ax.tick_params(left=False)
 
 
@@ -563,10 +565,9 @@ def precision_recall(seed):
         left.text(*place, word, color=color, weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
-    series = [(label, [found[f"{name}, {patient}"] for name in names], mark)
-              for patient, (label, mark) in PATIENTS.items()]
-    dots(right, [RANKINGS[name][0] for name in names], series, spread=0.2, xlim=(0, 1.03),
-         title="average precision")
+    table = {RANKINGS[name][0]: {patient: found[f"{name}, {patient}"] for patient in models}
+             for name in names}
+    dots(right, table, PATIENTS, spread=0.2, xlim=(0, 1.03), title="average precision")
     right.legend(loc="upper left", fontsize=12)
     caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
         Right answers tell nearly all where the model learned.""")
@@ -609,9 +610,7 @@ def compressed_sensing(seed):
                                                                   "ms": 20}),
              "shuffled": ("geometry, shuffled\ndirections", {"marker": "x", "mec": "0.4"})}
     slide, ax = new_figure(height=7)
-    dots(ax, list(found), [(label, [areas.get(way, np.nan) for areas in found.values()], mark)
-                           for way, (label, mark) in looks.items()],
-         xlim=(0, 1.03), xlabel="average precision")
+    dots(ax, found, looks, xlim=(0, 1.03), xlabel="average precision")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
         one example. With shuffled directions they fall below the plain weight there.""")
