@@ -229,11 +229,11 @@ def training(seed, step=FILM_STEPS[-1]):
 def circuit(seed, source=1, target=3):
     """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    empty = {"frame_on": False, "xticks": (), "yticks": ()}
-    slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=empty)
-    limits = {"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)}
-    small.set(title="the small model: all paths through the middle", **limits)
-    lifted.set(title="lifted: one arrow for each pair", **limits)
+    frame = {"frame_on": False, "xticks": (), "yticks": (), "xlim": (-0.2, 2.2),
+             "ylim": (-0.3, 1.1)}
+    slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=frame)
+    small.set_title("the small model: all paths through the middle")
+    lifted.set_title("lifted: one arrow for each pair")
     formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
     lifted.text(1, -0.22, formula, ha="center", fontsize=20)
     for i, height in enumerate(heights):
