@@ -21,18 +21,16 @@ import interference as itf                         # before NumPy: it pins BLAS 
 from toymodel import as_script, check_whole
 
 import argparse
-import collections
 import contextlib
 import functools
 import io
-import itertools
 import pathlib
 import tempfile
 import textwrap
 import time
 
 backend = os.environ.pop("MPLBACKEND", None)       # may not be installed, and none is needed here
-import matplotlib
+import matplotlib.style
 if backend:
     os.environ["MPLBACKEND"] = backend
     with contextlib.suppress(ValueError):
@@ -40,7 +38,6 @@ if backend:
 
 import numpy as np
 from matplotlib.animation import PillowWriter
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 STYLE = {"font.size": 15, "axes.titlesize": 16, "axes.spines.top": False,
@@ -51,8 +48,9 @@ GREEN, ORANGE, GREY = "#009E73", "#E69F00", "#999999"
 REAL, INTERFERENCE = {"color": GREEN, "marker": "^"}, {"color": ORANGE, "marker": "."}
 HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v"}
 NEITHER = {"color": "0.7", "marker": "."}
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "handlelength": 3}     # a legend
-DIVERGING = LinearSegmentedColormap.from_list(
+EFFECTS = (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1)     # ticks on axes of dL
+SYMLOG = matplotlib.scale.SymmetricalLogScale(None, linthresh=itf.THRESHOLD)
+DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
 RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
     "ceiling": ("exact \u0394L, another sample", "black", "-"),
@@ -79,26 +77,14 @@ FIGURES = {}                                       # name -> builder, in reading
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-
-@contextlib.contextmanager
-def style():
-    """matplotlib's defaults and then ours, whatever the user's settings are."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
+styled = matplotlib.style.context(STYLE, after_reset=True)     # whatever the user's settings are
 
 
 class Slide(Figure):
     """A Figure that fits a 1280 x 720 projector and looks the same wherever it is shown."""
 
-    def draw(self, renderer):
-        with style():
-            super().draw(renderer)
-
-    def savefig(self, *arguments, **options):
-        with style():
-            super().savefig(*arguments, **options)
+    draw = styled(Figure.draw)
+    savefig = styled(Figure.savefig)
 
     def _repr_png_(self):                          # how a notebook shows it
         buffer = io.BytesIO()
@@ -110,9 +96,9 @@ def figure(status, source):
     """Make a builder a figure of the lesson: in our style, its numbers plain, in FIGURES."""
     def decorate(builder):
         @functools.wraps(builder)
+        @styled
         def build(seed=0, *values, **settings):
-            with style():
-                slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
+            slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
             return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
 
         build.__doc__ = f"{builder.__doc__ or ''}\n\nStatus: {status}. Source: {source}."
@@ -122,9 +108,9 @@ def figure(status, source):
 
 
 def new_figure(columns=1, rows=1, height=6.2, **options):
-    """A Slide, 1280 pixels wide, and its axes, one or an array of them (or none yet)."""
+    """A Slide, 1280 pixels wide, and its axes, one or an array of them."""
     slide = Slide(figsize=(12.8, height), layout="constrained")
-    return slide, slide.subplots(rows, columns, **options) if columns else None
+    return slide, slide.subplots(rows, columns, **options)
 
 
 def caption(slide, text):
@@ -165,9 +151,9 @@ def histograms(ax, groups, bins, **labels):
 
 def helps_and_harms(ax, weights, dL, bins, title):
     """How many weights help and how many harm, by the size of the weight."""
-    histograms(ax, [("harms (\u0394L < 0)", VERMILION, "\\\\", weights[dL < 0]),
-                    ("helps (\u0394L > 0)", BLUE, "//", weights[dL > 0])], bins, title=title,
-               yscale="log")
+    harms = "harms (\u0394L < 0)", VERMILION, "\\\\", weights[dL < 0]
+    helps = "helps (\u0394L > 0)", BLUE, "//", weights[dL > 0]
+    histograms(ax, [harms, helps], bins, title=title, yscale="log")
     ax.set_ylim(0.7, 30 * ax.get_ylim()[1])
 
 
@@ -186,12 +172,6 @@ def two_runs(ax, first, second, is_real, size, title, limits, **labels):
            title=title, aspect="equal", xlim=limits, ylim=limits, **labels)
 
 
-def curve(ax, name, horizontal, vertical, label="{}", **options):
-    """One line in the style that its ranking has everywhere; `label` may add to its name."""
-    words, color, line = RANKINGS[name]
-    ax.plot(horizontal, vertical, ls=line, color=color, label=label.format(words), **options)
-
-
 def bars(ax, names, pairs, title):
     """Two bars for each name, dark and hatched: pairs is a dict of two lists."""
     looks = {"color": "0.4"}, {"color": "w", "hatch": "//"}
@@ -204,21 +184,23 @@ def bars(ax, names, pairs, title):
     ax.legend(loc="upper right", ncols=2)
 
 
-def dots(ax, rows, series, spread=0.0, **labels):
-    """A row of dots for each name, from the top: series is a list of (label, values, mark)."""
-    ax.hlines(range(len(rows)), *labels["xlim"], color="0.9", lw=1.5, zorder=0)
-    for k, (label, values, mark) in enumerate(series):
-        heights = np.arange(len(rows)) + spread * (k - (len(series) - 1) / 2)
+def dots(ax, table, looks, spread=0.0, **labels):
+    """A row of dots for each {name: value} in a table; looks has label and marker of each name."""
+    rows = np.arange(len(table))
+    ax.hlines(rows, *labels["xlim"], color="0.9", lw=1.5, zorder=0)
+    for k, (name, (label, mark)) in enumerate(looks.items()):
+        values = [row.get(name, np.nan) for row in table.values()]
+        heights = rows + spread * (k - (len(looks) - 1) / 2)
         ax.plot(values, heights, label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), **labels)
-    ax.set_yticks(range(len(rows)), rows)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=rows, yticklabels=table, **labels)
     ax.tick_params(left=False)
 
 
-def log_ticks(axis, values):
-    """Name these values, and only these, on a logarithmic axis."""
-    axis.set_ticks(values, [f"{value:g}" for value in values])
-    axis.set_ticks([], minor=True)
+def log_ticks(values, *axes):
+    """Name these values, and only these, on logarithmic axes."""
+    for axis in axes:
+        axis.set_ticks(values, [f"{value:g}" for value in values])
+        axis.set_ticks([], minor=True)
 
 
 # --- The figures, in the order of the lesson ------------------------------------------------------
@@ -247,28 +229,27 @@ def training(seed, step=FILM_STEPS[-1]):
 def circuit(seed, source=1, target=3):
     """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
     heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    slide, axes = new_figure(2, height=6.4, subplot_kw={"xlim": (-0.2, 2.2), "ylim": (-0.3, 1.1)})
-    small, lifted = axes
+    frame = {"frame_on": False, "xticks": (), "yticks": (), "xlim": (-0.2, 2.2),
+             "ylim": (-0.3, 1.1)}
+    slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=frame)
     small.set_title("the small model: all paths through the middle")
     lifted.set_title("lifted: one arrow for each pair")
     formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
     lifted.text(1, -0.22, formula, ha="center", fontsize=20)
-    for ax, height, (end, name) in itertools.product(axes, heights, ((0, "x"), (2, "z"))):
-        ax.text(end, height, f"${name}_{4 * (1 - height):.0f}$", ha="center", va="center", zorder=3,
-                fontsize=20, bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
-        ax.axis("off")
-    for here, there in itertools.product(heights, heights):
-        lifted.plot([0, 2], [here, there], color="0.85", lw=1.5)
-    for here, middle in itertools.product(heights, middles):
-        small.plot([0, 1, 2], [here, middle, here], color="0.85", lw=1.5)
-    for middle in middles:
-        small.plot([0, 1, 2], [heights[source], middle, heights[target]], "--", color=ORANGE)
-        small.plot(1, middle, "s", color="k", ms=20)
+    for i, height in enumerate(heights):
+        lifted.plot([0, 2], [[height] * 5, heights], color="0.85", lw=1.5)
+        small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.85", lw=1.5)
+        for ax, end, name in ((small, 0, "x"), (small, 2, "z"), (lifted, 0, "x"), (lifted, 2, "z")):
+            ax.text(end, height, f"${name}_{i}$", ha="center", va="center", fontsize=20, zorder=3,
+                    bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
+    first, last = heights[[source, target]]
+    small.plot([0, 1, 2], [[first] * 2, middles, [last] * 2], "--", color=ORANGE)
+    small.plot([1, 1], middles, "s", color="k", ms=20)
     for end, color, line, name in ((source, GREEN, "-", "real"),
                                    (target, ORANGE, "--", "interference")):
-        lifted.annotate("", (1.88, heights[end]), (0.12, heights[source]), arrowprops={
+        lifted.annotate("", (1.88, heights[end]), (0.12, first), arrowprops={
             "arrowstyle": "-|>,head_width=0.6,head_length=1", "lw": 4, "color": color, "ls": line})
-        above = 0.35 * heights[source] + 0.65 * heights[end] + 0.06
+        above = 0.35 * first + 0.65 * heights[end] + 0.06
         lifted.text(1.3, above, f"{name}: $U_{{{end}{source}}}$", color=color, ha="center",
                     bbox={"color": "white", "pad": 1})
     caption(slide, """Paths from one source to one target add up to one virtual weight. The task
@@ -318,8 +299,7 @@ def cost_of_sharing(seed, densities=(0.5, 0.25, 0.1, 0.05, 0.02, 0.003), decay=0
             ax.plot(costs["shared"], costs[key], marker, color=color, ms=size, label=label)
         ax.set(xscale="log", yscale="log", xlabel="features per dimension, 1 / D", title=title,
                xlim=(0.95, 1.2 * top), ylim=(0.95, top))
-        log_ticks(ax.xaxis, ticks)
-        log_ticks(ax.yaxis, ticks)
+        log_ticks(ticks, ax.xaxis, ax.yaxis)
     for density, costs in zip(densities, equal):
         place = 1.03 * costs["shared"].max(), costs["after"].mean()
         axes[0].text(*place, f"{density:g}", va="center", fontsize=12)
@@ -347,16 +327,13 @@ def decomposition(seed):
     U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
     U_fixed, _ = itf.ideal_weights(*start, seed=seed, train_bias=False, progress=itf.counter)
-    parts = {"A": A, "U": U}
-    parts |= dict(zip("rs", itf.decompose_by_ideal(U, U_star)))
-    parts |= dict(zip("tu", itf.decompose_by_loss(U, model.dL)))
-    titles = {"A": "A: the task", "U": "U: the model  =", "r": "ideal U* (Definition 1)  +",
-              "s": "interference", "t": "real (Definition 2)  +",
-              "u": "interference"}
-    slide, _ = new_figure(0, height=7.2)
+    parts = A, U, *itf.decompose_by_ideal(U, U_star), *itf.decompose_by_loss(U, model.dL)
+    titles = ("A: the task", "U: the model  =", "ideal U* (Definition 1)  +", "interference",
+              "real (Definition 2)  +", "interference")
+    slide = Slide(figsize=(12.8, 7.2), layout="constrained")
     axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
-    for key, matrix in parts.items():
-        image = heatmap(axes[key], matrix, titles[key], labels=("", ""))
+    for ax, matrix, title in zip(axes.values(), parts, titles):
+        image = heatmap(ax, matrix, title, labels=("", ""))
     slide.colorbar(image, ax=list(axes.values()), shrink=0.7, label="weight from j to i")
     spread = U[A == 0].std()
     caption(slide, f"""Both definitions of a real weight find the diagonal. What is left has
@@ -448,34 +425,32 @@ def block_histogram(seed):
 def learned_vs_ideal(seed):
     """Did training find the circuit, and again? One model nearly did, the other in part."""
     slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
+    makers = {"learned": itf.block_model, "silent": itf.silent_model}
     numbers = {}
-    for row, name, make in ((axes[0], "learned", itf.block_model),
-                            (axes[1], "silent", itf.silent_model)):
+    for (left, right), (name, make) in zip(axes, makers.items()):
         model, again = make(seed), make(seed, 1)
         A, U, wanted = model.task.A, model.U, model.task.A > 0
         rest = ~wanted & ~model.is_real
         spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.1, -0.02, A.shape))
         harms = model.dL < -itf.THRESHOLD
-        points(row[0], spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
-                                   ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
+        points(left, spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
+                                 ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
                ylabel=f"{name} model: U", ylim=(-1, 1.5))
-        row[0].plot([0, 1], [0, 1], "k:", lw=1.5)
-        points(row[1], again.U, U, (("not in A", rest, INTERFERENCE, 10),
-                                    ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
+        left.plot([0, 1], [0, 1], "k:", lw=1.5)
+        points(right, again.U, U, (("not in A", rest, INTERFERENCE, 10),
+                                   ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
                xlim=(-1, 1.5))
-        found = model.is_real & wanted
-        r = {key: itf.correlation(U[mask], again.U[mask])
-             for key, mask in (("in A", wanted), ("interference", rest))}
-        numbers |= {f"median U/A, {name}": np.median(U[wanted] / A[wanted]),
+        ratio = np.median(U[wanted] / A[wanted])
+        r, r_rest = (itf.correlation(U[mask], again.U[mask]) for mask in (wanted, rest))
+        left.text(0.62, -0.75, f"median U/A: {ratio:.2f}", weight="bold")
+        right.text(-0.95, 1.2, f"r in A: {r:.2f},  r elsewhere: {r_rest:.2f}", weight="bold")
+        numbers |= {f"median U/A, {name}": ratio,
                     f"too small, {name}": np.mean(U[wanted] < A[wanted]),
                     f"negative, {name}": np.mean(U[wanted] < 0),
                     f"largest interference, {name}": U[~wanted].max(),
-                    f"r in A, {name}": r["in A"], f"r, interference, {name}": r["interference"],
-                    f"real again, {name}": np.mean(again.is_real[found]),
+                    f"r in A, {name}": r, f"r, interference, {name}": r_rest,
+                    f"real again, {name}": np.mean(again.is_real[model.is_real & wanted]),
                     f"again by chance, {name}": np.mean(again.is_real[wanted])}
-        row[0].text(0.62, -0.75, f"median U/A: {numbers[f'median U/A, {name}']:.2f}", weight="bold")
-        row[1].text(-0.95, 1.2, f"r in A: {r['in A']:.2f},  r elsewhere: {r['interference']:.2f}",
-                    weight="bold")
     axes[0, 0].set_title("run 1 against the ideal")
     axes[0, 1].set_title("run 1 against run 2")
     axes[1, 0].set_xlabel("ideal weight A (zeros are spread out)")
@@ -502,13 +477,9 @@ def second_order(seed):
     points(ax, estimate, exact, (
         ("other weights", ~often, NEITHER, 60),
         ("the 1 % that flip gates most often", often, {"color": BLUE, "marker": "P"}, 60)))
-    ax.set_xscale("symlog", linthresh=itf.THRESHOLD)
-    ax.set_yscale("symlog", linthresh=itf.THRESHOLD)
-    ticks = [sign * size for sign in (-1, 1) for size in (0.01, 0.001, 0.0001)] + [0, 0.1]
-    log_ticks(ax.xaxis, ticks)
-    log_ticks(ax.yaxis, ticks)
     ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
-           title=f"the effect of {exact.size} weights: r = {r:.3f}")
+           xscale=SYMLOG, yscale=SYMLOG, title=f"the effect of {exact.size} weights: r = {r:.3f}")
+    log_ticks(EFFECTS, ax.xaxis, ax.yaxis)
     ax.legend(loc="upper left", markerscale=1.5)
     caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
         {of_effect:.0%} of all |\u0394L|: most of them are simply large.""")
@@ -540,9 +511,8 @@ def effectiveness(seed):
             ax.axvspan(effect.flat[top[-1]], 0.2, color="0.93", zorder=0)
             ax.text(0.15, -0.003, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="top",
                     weight="bold")
-    axes[0].set_yscale("symlog", linthresh=itf.THRESHOLD)
-    log_ticks(axes[0].yaxis, (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1))
-    axes[0].set_ylabel("helpfulness: \u0394L \u00b1 1.96 errors")
+    axes[0].set(yscale=SYMLOG, ylabel="helpfulness: \u0394L \u00b1 1.96 errors")
+    log_ticks(EFFECTS, axes[0].yaxis)
     axes[0].legend(loc="upper left", markerscale=2)
     caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
         {share["silent"]:.0%} in another, {share["third"]:.0%} in a third (not shown). Moving the
@@ -555,7 +525,8 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
     """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
     silent, by_task, r_silent, r_live = np.transpose(
         [itf.memory_of_start(seed, size) for size in starts])
-    slide, (left, right) = new_figure(2, sharex=True)
+    horizontal = {"xscale": "log", "xlabel": "size of the start of W_up"}
+    slide, (left, right) = new_figure(2, sharex=True, subplot_kw=horizontal)
     left.plot(starts, silent, "o-", color=VERMILION, ms=10)
     left.plot(starts, by_task, "k:", lw=2)
     left.text(starts[0], silent[-1], "silent targets, of 128", color=VERMILION, weight="bold")
@@ -565,11 +536,9 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
     right.text(0.2, r_silent[2] + 0.05, "silent targets", color=VERMILION, ha="right",
                weight="bold")
     right.text(0.5, r_live[2] + 0.02, "live targets")
-    for ax, title, top in ((left, "what falls silent", 128),
-                           (right, "cosine of rows of W_up with their start", 1.05)):
-        ax.set(xscale="log", xlabel="size of the start of W_up", title=title,
-               ylim=(-0.05 * top, top))
-        log_ticks(ax.xaxis, starts)
+    left.set(title="what falls silent", ylim=(-6.4, 128))
+    right.set(title="cosine of rows of W_up with their start", ylim=(-0.0525, 1.05))
+    log_ticks(starts, left.xaxis, right.xaxis)
     caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from
         a twentieth of it, {silent[1]:.0f}. Silent rows are then mostly what they started as.""")
     return slide, {f"silent, start {starts[-1]:g}": silent[-1],
@@ -582,28 +551,26 @@ def start(seed, starts=(0.02, 0.05, 0.3, 1)):
 def precision_recall(seed):
     """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
     models = itf.three_models(seed)
-    names = [name for name in RANKINGS if name in models["learned"].scores]
-    area = {patient: [model.average_precision(name) for name in names]
-            for patient, model in models.items()}
+    learned, _, silent = models.values()
+    names = [name for name in RANKINGS if name in learned.scores]
+    found = {f"{name}, {patient}": model.average_precision(name)
+             for patient, model in models.items() for name in names}
     slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
-    model = models["learned"]
     for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
                               ("live_geometry", "geometry", (0.78, 0.6)),
                               ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
-        precision, recall = itf.precision_recall(model.scores[name], model.is_real)
-        curve(left, name, recall, precision)
-        left.text(*place, word, color=RANKINGS[name][1], weight="bold", ha="center", va="center")
+        _, color, line = RANKINGS[name]
+        precision, recall = itf.precision_recall(learned.scores[name], learned.is_real)
+        left.plot(recall, precision, color=color, ls=line)
+        left.text(*place, word, color=color, weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
-    dots(right, [RANKINGS[name][0] for name in names],
-         [(PATIENTS[patient][0], areas, PATIENTS[patient][1]) for patient, areas in area.items()],
-         spread=0.2, xlim=(0, 1.03), title="average precision")
+    table = {RANKINGS[name][0]: {patient: found[f"{name}, {patient}"] for patient in models}
+             for name in names}
+    dots(right, table, PATIENTS, spread=0.2, xlim=(0, 1.03), title="average precision")
     right.legend(loc="upper left", fontsize=12)
-    found = {f"{name}, {patient}": value for patient, areas in area.items()
-             for name, value in zip(names, areas)}
     caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
         Right answers tell nearly all where the model learned.""")
-    silent = models["silent"]
     apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
     return slide, {"live geometry": found["live_geometry, learned"], **found,
                    **{f"{name}, live targets": silent.average_precision(name, silent.live)
@@ -619,16 +586,22 @@ def compressed_sensing(seed):
     Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control puts
     every direction in the place of another one.
     """
-    learned, third, silent = itf.three_models(seed).values()
+    models = itf.three_models(seed)
+    learned, third, silent = models.values()
     A = learned.task.A
+    found = {}
     random = np.random.default_rng((seed, 16)).normal(size=(16, len(A)))
-    every, live = np.ones(len(A), bool), silent.live
-    cases = {"linear, random\ndirections": (itf.linear_read_out(random, A), A > 0, every),
-             "linear, learned\ndirections": (itf.linear_read_out(learned.model.W_down, A), A > 0,
-                                             every)}
-    cases |= {name: (model.U, model.is_real, rows, model.scores["era"]) for name, model, rows in (
-        ("learned\nmodel", learned, every), ("third model,\n4 sources", third, every),
-        ("silent\nmodel", silent, every), ("silent model,\nlive targets", silent, live))}
+    for name, W_down in (("random", random), ("learned", learned.model.W_down)):
+        scores = itf.geometry_and_controls(itf.linear_read_out(W_down, A), seed)
+        found[f"linear, {name}\ndirections"] = {
+            way: itf.average_precision(*itf.precision_recall(score, A > 0))
+            for way, score in scores.items()}
+    for name, model, *targets in (("learned\nmodel", learned), ("third model,\n4 sources", third),
+                                  ("silent\nmodel", silent),
+                                  ("silent model,\nlive targets", silent, silent.live)):
+        scores = itf.geometry_and_controls(model.U, seed) | {"ERA": model.scores["era"]}
+        found[name] = {way: model.average_precision(score, *targets)
+                       for way, score in scores.items()}
     looks = {"weight": ("weight", {"marker": "o", "color": ORANGE}),
              "ERA": ("ERA", {"marker": "D", "color": VERMILION}),
              "code": ("code", {"marker": "s", "color": SKY}),
@@ -636,20 +609,13 @@ def compressed_sensing(seed):
              "geometry": ("geometry: weight, cosine,\nand code", {"marker": "*", "color": BLUE,
                                                                   "ms": 20}),
              "shuffled": ("geometry, shuffled\ndirections", {"marker": "x", "mec": "0.4"})}
-    found = {}
-    for name, (U, is_real, rows, *era) in cases.items():
-        scores = itf.geometry_and_controls(U, seed) | dict(zip(["ERA"], era))
-        found[name] = {way: itf.average_precision(*itf.precision_recall(score[rows], is_real[rows]))
-                       for way, score in scores.items()}
     slide, ax = new_figure(height=7)
-    dots(ax, list(cases), [(label, [areas.get(way, np.nan) for areas in found.values()], mark)
-                           for way, (label, mark) in looks.items()],
-         xlim=(0, 1.03), xlabel="average precision")
-    ax.legend(**BESIDE)
+    dots(ax, found, looks, xlim=(0, 1.03), xlabel="average precision")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
     caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
         one example. With shuffled directions they fall below the plain weight there.""")
     lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
-               for name, model in itf.three_models(seed).items()}
+               for name, model in models.items()}
     return slide, {f"{way}, {' '.join(name.split())}": area for name, areas in found.items()
                    for way, area in areas.items()} | lengths
 
@@ -664,27 +630,26 @@ def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
              ("era", "weight"): (ORANGE, "X")}
     slide, (left, right) = new_figure(2, width_ratios=(5, 6))
     numbers, right_order = {}, {}
-    for place, ((name, other), (color, marker)) in enumerate(pairs.items()):
+    for (name, other), (color, marker) in pairs.items():
+        words = f"{name} and {other}".replace("era", "ERA")
+        place = words.replace(" and ", " and\n")
         disputed, signs = itf.disagreement(scores[name], scores[other], k)
         labels = is_real[disputed]
-        lead, words = np.sum(signs * labels) / k, f"{name} and {other}".replace("era", "ERA")
+        lead = np.sum(signs * labels) / k
         left.barh(place, len(disputed), color=color, edgecolor="k")
         left.text(len(disputed) + 2, place, f"{len(disputed)}; precision {lead:+.2f}", va="center")
-        order = []
+        right_order[words] = order = []
         for size in (size for size in draws if size < len(disputed)):
             picks = [rng.choice(len(disputed), size, replace=False) for _ in range(repeats)]
             leads = [itf.estimated_lead(labels[p], signs[p], len(disputed), k)[0] for p in picks]
             order.append(np.mean((np.sign(leads) * np.sign(lead) + 1) / 2))     # a tie counts half
         right.plot(draws[:len(order)], order, marker + "-", color=color, ms=11, label=words)
         numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
-        right_order[words] = order
-    names = [" and\n".join(pair).replace("era", "ERA") for pair in pairs]
-    left.set_yticks(range(len(pairs)), names)
     left.set(title=f"weights in only one of two top {k}s", xlim=(0, 190))
     left.invert_yaxis()
     right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.2, 1.03),
               title="samples that find the right order")
-    log_ticks(right.xaxis, draws)
+    log_ticks(draws, right.xaxis)
     right.legend(loc="lower right")
     at_20 = right_order["geometry and weight"][2]
     caption(slide, f"""Two rankings differ only where one's top has a weight that the other's has
@@ -705,11 +670,13 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
     slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
     for name in ("second_order", "live_geometry", "era", "weight", "size", "random"):
+        label, color, line = RANKINGS[name]
         kept = itf.loss_gain(scores[name], model.dL)[np.array(sizes) - 1]
-        curve(axes[0], name, sizes, 1 + (model.dL.sum() - kept) / model.loss)
+        added_up = 1 + (model.dL.sum() - kept) / model.loss
+        axes[0].plot(sizes, added_up, color=color, ls=line, label=label)
         for ax, refit in ((axes[1], False), (axes[2], True)):
             loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit)
-            curve(ax, name, sizes, loss / whole)
+            ax.plot(sizes, loss / whole, color=color, ls=line)
     real, of_real = model.is_real.sum(), model.dL[model.is_real].sum()
     axes[0].plot(real, 1 + (model.dL.sum() - of_real) / model.loss, "^", color=GREEN, mec="k",
                  ms=14, zorder=4, label="the real weights")
@@ -720,17 +687,14 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
         ax.axhline(1, color="k", lw=1.5, ls=":")
         ax.axvline(real, color="0.85", lw=8, zorder=0)
         ax.set(xscale="log", yscale="log", title=title, xlabel="weights kept", ylim=(0.4, 4))
-        log_ticks(ax.xaxis, (10, 100, 1000, 10000))
-        log_ticks(ax.yaxis, (0.5, 0.7, 1, 1.5, 2, 3))
+        log_ticks((10, 100, 1000, 10000), ax.xaxis)
+        log_ticks((0.5, 0.7, 1, 1.5, 2, 3), ax.yaxis)
     axes[0].set_ylabel("loss / the whole model's")
-    labelled = {}
-    for ax in axes:
-        labelled |= {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
-    slide.legend(handles=list(labelled.values()), loc="outside upper center", ncols=4)
+    slide.legend(loc="outside upper center", ncols=4)
     numbers = {f"{way}, {patient}": loss for patient, other in itf.three_models(seed).items()
                for way, loss in other.kept_losses().items()}
-    by_weight, by_geometry = (numbers[f"{name}, refitted, learned"]
-                              for name in ("weight", "live_geometry"))
+    by_weight = numbers["weight, refitted, learned"]
+    by_geometry = numbers["live_geometry, refitted, learned"]
     caption(slide, f"""The largest weights, as many as are real (grey), with a refitted bias:
         {by_weight:.2f} times the whole learned model's loss; by geometry
         {by_geometry:.2f} times.""")
@@ -745,38 +709,37 @@ def attribution_graph(seed, examples=300):
     names = {"all": "all\nweights", "firing": "into\nfiring", "active": "from\nactive",
              "in play": "in play:\nboth", "attribution": "in play, by\nattribution",
              "chance": "in play,\nby chance"}
+    models = {"learned": itf.block_model(seed), "silent": itf.silent_model(seed)}
     found = {}
-    for patient, make in (("learned model", itf.block_model), ("silent model", itf.silent_model)):
-        model = make(seed)
+    for patient, model in models.items():
         x, y = (part[:examples] for part in model.other)
         found[patient] = itf.graph_precision(model.U, model.b, model.is_real, x, y)
-    model = itf.block_model(seed)
-    x, y = model.other
-    few = np.argmin(np.abs(np.count_nonzero(x[:examples], axis=1) - 22))   # a readable example
-    edges = itf.attribution_graph(model.U, model.b, x[few])
-    helps = itf.edge_effects(model.U, model.b, x[few], y[few]) > 0.01
-    right = helps & model.is_real & (edges != 0)
+    model = models["learned"]
+    active = np.count_nonzero(model.other[0][:examples], axis=1)
+    few = np.argmin(np.abs(active - 22))                       # a readable example
+    x, y = (part[few] for part in model.other)
+    edges = itf.attribution_graph(model.U, model.b, x)
+    right = model.is_real & (edges != 0) & (itf.edge_effects(model.U, model.b, x, y) > 0.01)
     slide, (left, bar) = new_figure(2, width_ratios=(5, 7), height=6.8)
     best = itf.ranking(edges)[:right.sum()]
-    for flat in best[::-1]:
-        i, j = np.unravel_index(flat, edges.shape)
-        mark = ("-", GREEN) if right[i, j] else ("--", ORANGE)
-        left.plot([0, 1], [j, i], ls=mark[0], color=mark[1], lw=1 + 4 * edges[i, j])
-    left.plot(0 * x[few], np.arange(128), "|", color="0.8")
-    left.plot(np.zeros(np.sum(x[few] > 0)), np.flatnonzero(x[few] > 0), "ko", ms=5)
-    left.plot(np.ones(edges.any(axis=1).sum()), np.flatnonzero(edges.any(axis=1)), "ko", ms=5)
-    left.set(title=f"one example, {len(best)} right edges: as many strongest", yticks=(),
-             ylim=(130, -3),
-             xticks=(0, 1), xticklabels=("active sources", "firing targets"), xlim=(-0.15, 1.15))
+    for i, j in zip(*np.unravel_index(best[::-1], edges.shape)):
+        line, color = ("-", GREEN) if right[i, j] else ("--", ORANGE)
+        left.plot([0, 1], [j, i], ls=line, color=color, lw=1 + 4 * edges[i, j])
+    left.plot(0 * x, np.arange(128), "|", color="0.8")
+    for side, shown in ((0, x > 0), (1, edges.any(axis=1))):
+        left.plot([side] * shown.sum(), np.flatnonzero(shown), "ko", ms=5)
+    left.set(title=f"one example, {len(best)} right edges: as many strongest", xlim=(-0.15, 1.15),
+             xticks=(0, 1), xticklabels=("active sources", "firing targets"), ylim=(130, -3),
+             yticks=())
     left.spines["left"].set_visible(False)
-    bars(bar, list(names.values()), {patient: [shares[name] for name in names]
+    bars(bar, list(names.values()), {f"{patient} model": [shares[name] for name in names]
                                      for patient, shares in found.items()},
          "share of the strongest that are right")
-    attribution, weight = (found["learned model"][name] for name in ("attribution", "in play"))
+    attribution, weight = (found["learned"][name] for name in ("attribution", "in play"))
     caption(slide, f"""Leaving out inactive sources and shut targets cleans a graph; attribution,
         {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
         others dashed.""")
-    return slide, {f"{name}, {patient.split()[0]}": value for patient, shares in found.items()
+    return slide, {f"{name}, {patient}": value for patient, shares in found.items()
                    for name, value in shares.items()}
 
 
@@ -844,10 +807,9 @@ def correlated_features(seed, set_size=100, examples=8192):
     same_set = set_of[:, None] == set_of
     within, between = U[same_set & ~diagonal], U[~same_set]
     means = itf.set_mean_component(U, set_size) * ~diagonal
-    mixed = np.ix_(*[np.random.default_rng((seed, 6)).permutation(len(U))] * 2)
-    random_means = np.empty_like(U)
-    random_means[mixed] = itf.set_mean_component(U[mixed], set_size)
-    random_means *= ~diagonal
+    order = np.random.default_rng((seed, 6)).permutation(len(U))
+    back = np.argsort(order)
+    random_means = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
     random_means *= np.linalg.norm(means) / np.linalg.norm(random_means)      # as long as the means
     kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means,
             "diagonal\n+ means": U * diagonal + means,
@@ -933,11 +895,12 @@ def equivariance(seed):
 # --- The command line -----------------------------------------------------------------------------
 
 
-def write_whole(path, write):
-    """write(another path), then rename: nobody ever sees half a file, and no two writers meet."""
+@contextlib.contextmanager
+def replacing(path):
+    """Another path, renamed at the end: nobody ever sees half a file, and no two writers meet."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        write(part)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -952,23 +915,22 @@ def write_figure(slide, path):
 def write_film(slides, path):
     """An animated GIF, its last picture held for a while."""
     writer = PillowWriter(fps=4)
-    writer.setup(slides[0], path, dpi=100)
-    for slide in [*slides, *slides[-1:] * 4]:
-        writer.fig = slide
-        writer.grab_frame()
-    writer.finish()
+    with writer.saving(slides[0], path, dpi=100):
+        for slide in [*slides, *slides[-1:] * 4]:
+            writer.fig = slide
+            writer.grab_frame()
 
 
 def make(name, seed, folder, suffix):
     """Build one figure and write it; returns it, its path, and its headline number in words."""
     slide, numbers = FIGURES[name](seed)
-    path = folder / f"{name}.{suffix}"
-    if name == "training":
-        path = path.with_suffix(".gif")
-        slides = [training(seed, step)[0] for step in FILM_STEPS]
-        write_whole(path, lambda part: write_film(slides, part))
-    else:
-        write_whole(path, lambda part: write_figure(slide, part))
+    is_film = name == "training"
+    path = folder / f"{name}.{'gif' if is_film else suffix}"
+    with replacing(path) as part:
+        if is_film:
+            write_film([training(seed, step)[0] for step in FILM_STEPS], part)
+        else:
+            write_figure(slide, part)
     label, value = next(iter(numbers.items()))
     return slide, path, f"{label} {value:.3g}"
 
