@@ -278,7 +278,7 @@ def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
 
 
 @figure("exact, and measured", "Toy Models of Superposition; Persona Vectors (2025)")
-def cost_of_sharing(seed, densities=(0.5, 0.25, 0.1, 0.05, 0.02, 0.003), decay=0.97):
+def cost_of_sharing(seed, densities=(0.25, 0.1, 0.05, 0.02, 0.003), decay=0.97):
     """What does it cost to share a dimension? Worst push and steering: 1 / D, both of them."""
     slide, axes = new_figure(2, height=6.8)
     models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
@@ -397,7 +397,6 @@ def block_histogram(seed):
     for name, m in itf.three_models(seed).items():
         outside, top = m.task.A == 0, np.quantile(m.U[~m.is_real], 0.99)
         numbers |= {f"overlap, {name}": np.mean(m.U[m.is_real] < top),
-                    f"harms, of all, {name}": np.mean(m.dL < 0),
                     f"silent targets, {name}": np.sum(~m.live),
                     f"loss over constant, {name}": m.over_constant,
                     f"real, {name}": m.is_real.sum(),
@@ -447,7 +446,6 @@ def learned_vs_ideal(seed):
         numbers |= {f"median U/A, {name}": ratio,
                     f"too small, {name}": np.mean(U[wanted] < A[wanted]),
                     f"negative, {name}": np.mean(U[wanted] < 0),
-                    f"largest interference, {name}": U[~wanted].max(),
                     f"r in A, {name}": r, f"r, interference, {name}": r_rest,
                     f"real again, {name}": np.mean(again.is_real[model.is_real & wanted]),
                     f"again by chance, {name}": np.mean(again.is_real[wanted])}
