@@ -586,6 +586,7 @@ def test_nearest_circulant_is_circulant_and_nearest():
     pentagon = itf.sorted_by_angle(W)
     close(itf.off_circulant(pentagon), 0, atol=1e-12, err_msg="sorted by angle: a circulant")
     close(itf.gaps_between(W), 72, err_msg="degrees, the last gap across 180 too")
+    close(itf.gaps_between(W), 72, err_msg="degrees, the last gap across 180 too")
 
 
 def test_shared_middle_follows_the_law_of_its_docstring():
