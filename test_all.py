@@ -784,7 +784,7 @@ TASK, I, U = tm.identity_task(N, 0.5), np.eye(N), U[:, :2] @ U[:2]  # of rank 2
 W = U[:M]
 NO_SIZE = [0, -1, 2.0, None, "3"]
 NO_NUMBER = [None, "1", 1j, np.nan, np.inf]
-NO_FEATURES = [0, None, [99], [-1], [1.0], ["1"]]  # where a list of small whole numbers belongs
+NO_FEATURES = [0, None, [N], [-1], [1.0], ["1"]]  # where a list of small whole numbers belongs
 
 
 def not_numbers(good):
@@ -798,14 +798,18 @@ def not_like(good):
 
 
 ARGUMENTS = [  # names, a good value, what must be refused in its place; a_ is another kind of a
-    ("n_features n_residual steps set_size k_", N, NO_SIZE),
+    ("n_features n_residual set_size k_", N, NO_SIZE),
+    ("steps", N - 1, NO_SIZE),
     ("batch_size", B, NO_SIZE),
-    ("n_active n_blocks k", 2, [99, *NO_SIZE]),
-    ("n_sources", 2, [99, 0, 2.0, "3"]),
+    ("n_active", 2, [N + 1, *NO_SIZE]),
+    ("n_blocks", 2, [4, 12, *NO_SIZE]),
+    ("n_sources", 2, [4, 0, 2.0, "3"]),
+    ("k", 2, [N**2 + 1, *NO_SIZE]),
     ("set_size_", 3, [1, 4, 12, *NO_SIZE]),
     ("of", 2, [1, *NO_SIZE]),
     ("feature", 0, [-1, N, 1.0, None]),
-    ("snapshots targets keep", [0], NO_FEATURES),
+    ("snapshots targets", [0], NO_FEATURES),
+    ("keep", [1], [3, [N**2 + 1], [-1], [2.0]]),
     ("sources", [0], [[], [0, 1], *NO_FEATURES]),
     ("active_", [0, 1] * (B // 2), NO_FEATURES),
     ("density weight_density", 0.5, [0, -0.1, 1.5, *NO_NUMBER]),
