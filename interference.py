@@ -12,10 +12,10 @@ most exist only because features share dimensions (interference weights). This f
     6  What does interference do?         attribution graphs, worst cases, steering
     7  Trained configurations             the models that figures, exercises and tests share
 
-Notation: the table at the top of `toymodel.py`. U is square throughout. Products are taken in U's
-dtype, and sums of chunks of examples kept in float64. Wrong shapes and entries that are not finite
-raise ValueError, anything that is not an array of real numbers TypeError. "The note" is A Toy Model
-of Interference Weights (Olah, Turner, Conerly 2025); definitions from elsewhere name their source.
+Notation: the table at the top of `toymodel.py`. U is square throughout. Products with examples are
+taken in U's dtype, sums over chunks of them and geometry in float64. Wrong shapes and entries that
+are not finite raise ValueError, what is not an array of real numbers TypeError. "The note" is A Toy
+Model of Interference Weights (Olah, Turner, Conerly 2025); what is from elsewhere names its source.
 """
 from toymodel import (LiftedModel, MaskedModel, Task, TiedModel, UntiedModel, block_task, check,
                       check_array, check_booleans, check_kind, check_number, check_square,
@@ -27,6 +27,23 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+TINY = np.finfo(np.float64).tiny  # in place of 0, where something is divided by it
+
+
+def checked(U, b, x, *answers):
+    """U (n, n), b (n,), x (B, n) and, if given, y (B, n), all in U's dtype; importance (n,)."""
+    U = check_square("U", U)
+    n, dtype = len(U), U.dtype
+    b = check_array("b", b, (n,), dtype)
+    x = check_array("x", x, (None, n), dtype)
+    if not answers:
+        return U, b, x
+    y, importance = answers
+    y = check_array("y", y, x.shape, dtype)
+    importance = np.ones(n) if importance is None else importance
+    return U, b, x, y, check_array("importance", importance, (n,), interval="[0, inf)")
+
+
 # --- 1. What does each weight do? -----------------------------------------------------------------
 
 
@@ -36,17 +53,17 @@ def preactivations(U, b, x):
 
 
 def ablations(U, b, x):
-    """Yield, for each source j, what every ablation of a weight U_ij does to output i.
+    """Yield, for each chunk of examples and source j, what each ablation of U_ij does to output i.
 
     Ablating U_ij moves z_i by -U_ij x_j and touches nothing else, and where x_j = 0 not even that.
     So go over sources, and for each only over the examples in which it is active: n steps for each
-    active feature, not n^2 for each example. Examples come in chunks, so small that one source's
-    rows stay in the processor's cache.
+    active feature, not n^2 for each example. Chunks are so small that one source's rows stay in the
+    processor's cache.
 
     Yields j, rows (R,) of x, and y_hat (R, n) before and after: entry i of `after` without U_ij.
     """
     active_per_example = max(1, np.count_nonzero(x) // len(x))
-    chunk = min(4096, 1 + 2**16 // active_per_example)
+    chunk = min(4096, 1 + 2**16 // active_per_example)           # so that R n is about 2^16 numbers
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
         z = preactivations(U, b, x_chunk)
@@ -80,7 +97,7 @@ def ablation_standard_errors(U, b, x, y, importance=None):
 
     dL_ij is a mean over examples of the differences d_b, so its standard error is their sample
     standard deviation over sqrt(B); dL_ij +- 1.96 of it is a 95 % interval for large B, one weight
-    at a time. 0 says that d_b is the same in all examples. Needs at least two.
+    at a time. (Differences that are all equal give 0, up to rounding.) Needs two examples.
     """
     U, b, x, y, importance = checked(U, b, x, y, importance)
     check(len(x) >= 2, "x", "at least 2 examples", len(x))
@@ -97,8 +114,8 @@ def ablation_standard_errors(U, b, x, y, importance=None):
 def sampled_effects(U, b, x, y, targets, sources, importance=None):
     """`ablation_effects` of the k weights U[targets, sources] only, (k,), in k (n + 1) B steps.
 
-    Ground truth on a sample of weights, for models too large for all of them; what a sample can
-    tell is `estimated_lead`.
+    Ground truth on a sample of weights, for models too large for all of them: labels from it, those
+    above THRESHOLD, go into `estimated_lead`.
     """
     U, b, x, y, importance = checked(U, b, x, y, importance)
     targets = check_wholes("targets", targets, 0, len(U) - 1)
@@ -159,7 +176,7 @@ def gate_flip_rate(U, b, x):
 
 # --- 2. Which weights are real? -------------------------------------------------------------------
 
-THRESHOLD = 1e-4  # Definition 2
+THRESHOLD = 1e-4  # Definition 2: a weight is real if ablating it raises the loss by more
 
 
 def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate=0.003, seed=0,
@@ -168,9 +185,9 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate
 
     Trains U and b, starting from the model's, with the small penalty l1 * sum|U|, which decides
     about weights that the data leave free. A gate that is shut on every example would never open,
-    so biases start no lower than where the mean of z is 0. The answer depends on the start, and on
-    a small learning rate: ten times as fast, gates shut before their weights have grown. With
-    train_bias=False the weights have to make up for b.
+    so biases start no lower than where the mean of z is 0. The answer depends on the start, and the
+    learning rate must be small: at ten times this one, some gates of the learned model shut before
+    their weights have grown. With train_bias=False, b stays and the weights have to make up for it.
 
     Returns (U_star (n, n), b_star (n,)), which belong together. The note, section "Real weights".
     """
@@ -181,7 +198,7 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate
     if train_bias:
         lifted.b = np.maximum(b, -(x @ U.T).mean(axis=0))
     else:
-        lifted.parameter_names = ("U",)
+        lifted.parameter_names = ("U",)                          # what `train` updates
     train(lifted, task, steps, batch_size, learning_rate, seed, "cosine", progress=progress)
     return lifted.U, lifted.b
 
@@ -251,7 +268,7 @@ def target_weighted_attribution(U, b, x, normalise=True):
     score = y_hat.T @ x / len(x) * U                             # (n, B) @ (B, n) -> (n, n)
     if normalise:
         mean = y_hat.mean(axis=0, dtype=np.float64)              # (n,)
-        score = score / np.maximum(mean, np.finfo(np.float64).tiny)[:, None]
+        score = score / np.maximum(mean, TINY)[:, None]
     return score
 
 
@@ -270,7 +287,7 @@ def activity_covariance(U, b, x):
 
 
 def silent_targets(U, b, x):
-    """Which targets hardly ever fire: mean output below 1 % of the largest, (n,) booleans."""
+    """Which targets hardly ever fire: mean output at most 1 % of the largest, (n,) booleans."""
     U, b, x = checked(U, b, x)
     mean = relu(preactivations(U, b, x)).mean(axis=0)            # (n,)
     return mean <= 0.01 * mean.max()
@@ -280,8 +297,9 @@ def linear_read_out(W_down, A):
     """U = A P (n, n): the best that linear weights can do for a circuit A behind W_down (m, n).
 
     For uncorrelated features of equal variance (a bias takes up their means) the W_up that comes
-    closest to A x is A W_down^+, so that U = A P with P = W_down^+ W_down, the projection on the
-    rows of W_down. Column j of P is what is left of feature j. Interference is A (P - I).
+    closest to A x is A W_down^+ (^+: the pseudo-inverse), so that U = A P with P = W_down^+ W_down,
+    the projection onto the rows of W_down. Column j of P is what is left of feature j.
+    Interference is A (P - I).
     """
     A = check_square("A", A)
     W_down = check_array("W_down", W_down, (None, len(A)), np.float64)
@@ -301,22 +319,22 @@ def row_space(U):
 def cosine_score(U, V=None):
     """How well what target i reads fits where source j is stored: cos(U_i, P_j), (n, n).
 
-    Row U_i is what target i reads, and column P_j of the projection on the rows of U is where
+    Row U_i is what target i reads, and column P_j of the projection onto the rows of U is where
     source j is (`linear_read_out`). As U P = U, the weight U_ij is the inner product of the two,
     and this score is the weight without their lengths. V: another `row_space`, as a control.
     """
     U = check_square("U", U)
-    V = row_space(U) if V is None else V
+    V = row_space(U) if V is None else V                # its rows are orthonormal: |P_j| = |V_j|
     lengths = np.outer(np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=0))
-    return U @ V.T @ V / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return U @ V.T @ V / np.maximum(lengths, TINY)
 
 
 def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
-    """Each row of W (r, m) from few columns of D (m, k): codes C (r, k) >= 0 of a small sum.
+    """Each row of W (q, m) from few columns of D (m, p): codes C (q, p) >= 0 of a small sum.
 
     Compressed sensing, as a non-negative lasso for every row w of W: find c >= 0 with the smallest
 
-        F(c) = 1/2 |D c - w|^2 + penalty sum_k c_k
+        F(c) = 1/2 |D c - w|^2 + penalty sum_a c_a
 
     with the columns of D, the atoms, first divided by their lengths, so that the penalty is the
     same price for all of them. (unit_atoms=False shows what it costs not to.)
@@ -331,14 +349,14 @@ def sparse_code(D, W, penalty, steps=2000, tolerance=1e-4, unit_atoms=True):
     FISTA (Beck and Teboulle 2009) takes this step not from c but from a point a little further on,
     c + (t - 1) / t' (c - previous c) with t' = (1 + sqrt(1 + 4 t^2)) / 2, which is much faster. It
     stops when no code moves by more than `tolerance` of the largest of all rows, or after `steps`
-    steps: not yet exact, but no average precision here changes by more than 0.0004 after that.
+    steps: not yet exact, but run longer, no average precision here changes by more than 0.0004.
     """
     D = check_array("D", D, (None, None), np.float64)
     W = check_array("W", W, (None, len(D)), np.float64)
     penalty = check_number("penalty", penalty, "(0, inf)")
     check_number("tolerance", tolerance, "[0, inf)")
     if unit_atoms:
-        D = D / np.maximum(np.linalg.norm(D, axis=0), np.finfo(np.float64).tiny)
+        D = D / np.maximum(np.linalg.norm(D, axis=0), TINY)
     step = 1 / np.linalg.norm(D, 2)**2
     C = further = np.zeros((len(W), D.shape[1]))
     t = 1.0
@@ -363,8 +381,9 @@ def code_score(U, penalty=0.01, V=None, unit_atoms=True):
     U = check_square("U", U)
     V = row_space(U) if V is None else V
     W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
-    unit = V / np.maximum(np.linalg.norm(V, axis=0), np.finfo(np.float64).tiny)
-    none_left = (W @ (unit if unit_atoms else V)).max()
+    atoms = V / np.maximum(np.linalg.norm(V, axis=0), TINY) if unit_atoms else V
+    none_left = (W @ atoms).max()
+    check(none_left > 0, "U", "positive along one of its directions", U)
     return sparse_code(V, W, penalty * none_left, unit_atoms=unit_atoms)
 
 
@@ -374,6 +393,7 @@ def relative_code_length(U, seed=0):
     Median over rows of (sum of code / length of row), over the same for random mixtures of U's own
     rows. 1: no sparser than chance, so the code knows nothing of the circuit. No labels.
     """
+    U = check_square("U", U)
     V = row_space(U)
     W = U[U.any(axis=1)] @ V.T                                   # (n, n) @ (n, r) -> (n, r)
     mixtures = generator(seed).normal(size=(len(W), len(W))) @ W
@@ -430,7 +450,7 @@ def all_scores(U, b, x, y):
 def geometry_and_controls(U, seed=0):
     """`geometry`, its parts, and what becomes of it if something is taken away: a dict of (n, n).
 
-    "raw code": with atoms of any length; "shuffled": every direction in the place of another one.
+    "raw code": with atoms of any length; "shuffled": with the directions of sources permuted.
     """
     V, code = row_space(U), code_score(U)
     mixed = V[:, generator((seed, 8)).permutation(len(U))]
@@ -517,8 +537,8 @@ def best_bias(drive, y):
     gap = np.cumsum(y - drive, axis=0)                                   # (B, n)
     shut = np.vstack([drive[1:], np.full_like(drive[:1], -np.inf)])      # (B, n), the largest shut
     b = np.clip(gap / k, -drive, -shut)                                  # (B, n)
-    square = np.cumsum(drive * (drive - 2 * y), axis=0)                  # (B, n), gap^2 less y^2
-    loss = square - 2 * b * gap + k * b**2                               # (B, n)
+    square = np.cumsum(drive * (drive - 2 * y), axis=0)                  # (B, n)
+    loss = square - 2 * b * gap + k * b**2               # (B, n), times B and less the sum of y^2
     best = np.argmin(loss, axis=0)                                       # (n,)
     return scale * b[best, np.arange(len(best))]
 
@@ -557,8 +577,8 @@ def disagreement(scores, others, k):
 def estimated_lead(is_real, signs, of, k):
     """How much more precise one ranking is among its top k: (estimate, standard error), two floats.
 
-    From the labels of s weights drawn without replacement from the `of` of a `disagreement`, and
-    their signs. With d = sign * is_real of mean and variance over the s,
+    `of` weights are in a `disagreement`; of s of them, drawn without replacement, labels and signs
+    are known. With d = sign * is_real of mean and variance over the s,
 
         lead = of / k * mean(d), of variance (of / k)^2 (1 - s / of) variance(d) / s
 
@@ -567,12 +587,12 @@ def estimated_lead(is_real, signs, of, k):
     says that all labels were alike, not that the lead is certain.
     """
     is_real = check_booleans("is_real", is_real, (None,))
+    check(len(is_real) >= 2, "is_real", "at least two labels", len(is_real))
     signs = check_array("signs", signs, is_real.shape)
     check(np.all(np.abs(signs) == 1), "signs", "+1 or -1", signs)
-    d = signs * is_real
-    check_whole("of", of, max(2, len(d)))
+    check_whole("of", of, len(signs))
     check_whole("k", k)
-    check(len(d) >= 2, "is_real", "at least two labels", len(d))
+    d = signs * is_real
     error = of / k * np.sqrt((1 - len(d) / of) * d.var(ddof=1) / len(d))
     return float(of / k * d.mean()), float(error)
 
@@ -606,10 +626,14 @@ def feature_dimensionality(W):
     """
     W = check_array("W", W, (None, None), np.float64)
     W = W / (np.abs(W).max() or 1.0)                                     # D does not know the scale
-    tiny = np.finfo(np.float64).tiny
     length = np.linalg.norm(W, axis=0)                                   # (n,)
-    unit = W / np.maximum(length, tiny)                                  # (m, n)
-    return length**2 / np.maximum(np.sum((unit.T @ W)**2, axis=1), tiny)
+    unit = W / np.maximum(length, TINY)                                  # (m, n)
+    return length**2 / np.maximum(np.sum((unit.T @ W)**2, axis=1), TINY)
+
+
+def stored_features(W):
+    """Indices of the features that a tied model represents: W_i longer than 1/2."""
+    return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
 def nearest_circulant(G):
@@ -626,7 +650,7 @@ def nearest_circulant(G):
 
 
 def off_circulant(G):
-    """Distance from G (n, n) to the nearest circulant, relative to the length of G; >= 0."""
+    """Distance from G (n, n), not all zeros, to the nearest circulant, over the length of G."""
     return np.linalg.norm(G - nearest_circulant(G)) / np.linalg.norm(G)
 
 
@@ -638,37 +662,38 @@ def sorted_by_angle(W):
 
 
 def gaps_between(W):
-    """Degrees from each feature in the plane, W (2, n), to the next, leaving out any below 1/2."""
+    """Degrees from each stored feature in the plane, W (2, n), to the next."""
     W = check_array("W", W, (2, None))
     W = W[:, stored_features(W)]
     angles = np.sort(np.degrees(np.arctan2(W[1], W[0])))
-    return np.diff(angles, append=angles[0] + 360)
+    return np.diff(angles, append=angles[:1] + 360)
 
 
-def shared_middle(directions, active, steps=400, learning_rate=0.2):
+def shared_middle(directions, active):
     """M (m, m) of z = D M D.T x, trained to double the `active` features, one of them per example.
 
-    D = `directions` (n, m), a unit row per feature, stays fixed. With U = D M D.T the chain rule is
-    dM = W_up.T @ dU @ W_down.T = D.T @ dU @ D. Plain gradient descent, from 0.001 I: at M = 0 every
-    gate is shut. Descent, unlike Adam, never leaves the span of its gradients.
+    D = `directions` (n, m), a unit row per feature, stays fixed. U = D M D.T has W_up = D and
+    W_down = M D.T, so by the chain rule dM = D.T @ dU @ D. Plain gradient descent, 400 steps from
+    0.001 I: at M = 0 every gate is shut. (Unlike Adam it never leaves the span of its gradients.)
 
     What two circuits do to each other, for unit directions d_1, d_2 at an angle t in [90, 180]
-    degrees: alone, descent from 0 arrives at M_i = 2 d_i d_i^T, the smallest M with d_i M d_i = 2.
+    degrees: alone, descent arrives at M_i = 2 d_i d_i^T, the smallest M with d_i^T M d_i = 2.
     Together it grows both outer products, M = c (d_1 d_1^T + d_2 d_2^T), as the cross outputs,
-    2 c cos t <= 0, are shut by the relu. Then d_1 M d_1 = c (1 + cos^2 t) = 2, so
+    2 c cos t <= 0, are shut by the relu. Then d_1^T M d_1 = c (1 + cos^2 t) = 2, so
 
         M = (M_1 + M_2) / (1 + cos^2 t):    1 at 90 degrees (weights add), 1/2 at 180 (shared)
 
-    Below 90 degrees the cross outputs are positive and must be unlearned. The note, Appendix 1.
+    up to the 0.001. Below 90 degrees cross outputs are positive and must be unlearned. The note,
+    Appendix 1.
     """
     D = check_array("directions", directions, (None, None))
     n, m = D.shape
     M = 0.001 * np.eye(m)
     x = np.eye(n)[check_wholes("active", active, 0, n - 1)]              # (B, n)
-    for _ in range(check_whole("steps", steps)):
+    for _ in range(400):
         lifted = LiftedModel(D @ M @ D.T, np.zeros(n))
         dU = lifted.loss_and_gradients(x, 2 * x)[1]["U"]                 # (n, n)
-        M -= learning_rate * D.T @ dU @ D
+        M -= 0.2 * D.T @ dU @ D
     return M
 
 
@@ -676,7 +701,7 @@ def sharing(degrees):
     """Two circuits at an angle: (joint matrix over the sum of the separate ones, error of a guess).
 
     The ratio is that of the component of M along M_1 + M_2; the note's guess for M is the larger of
-    M_1 and M_2 entry by entry, and its error |M - guess| / |M|.
+    M_1 and M_2, in absolute value, entry by entry, and its error |M - guess| / |M|.
     """
     t = np.radians(check_number("degrees", degrees, "[0, 180]"))
     D = np.array([[1, 0], [np.cos(t), np.sin(t)]])
@@ -721,31 +746,30 @@ def graph_precision(U, b, is_real, x, y, threshold=0.01):
         "attribution"  both, by U_ij x_j                "chance"   both, at random
 
     Returns a dict of means over the examples x (B, n), y (B, n) with a right edge, and "none", the
-    share of examples without. A right edge is in play by definition.
+    share of examples without. As threshold >= 0, a right edge is in play by definition.
     """
     U, b, x, y, _ = checked(U, b, x, y, None)
     is_real = check_booleans("is_real", is_real, U.shape)
-    shares = {name: [] for name in ("all", "active", "firing", "in play", "attribution", "chance")}
+    check_number("threshold", threshold, "[0, inf)")
+    found = []
     for example, answer in zip(x, y):
         active = example != 0                                            # (n,)
         fires = preactivations(U, b, example)[:, None] > 0               # (n, 1)
         right = is_real & fires & (edge_effects(U, b, example, answer) > threshold)
-        if right.any():
-            for name, kept, score in (("all", True, U), ("active", active, U), ("firing", fires, U),
-                                      ("in play", fires & active, U),
-                                      ("attribution", fires & active, U * example)):
-                order = np.argpartition(np.where(kept, -score, np.inf), right.sum() - 1, axis=None)
-                best = order[:right.sum()]
-                shares[name].append(right.flat[best].mean())
-            shares["chance"].append(right.sum() / (fires & active).sum())
-    found = len(shares["all"])
+        if k := right.sum():
+            designs = {"all": (True, U), "active": (active, U), "firing": (fires, U),
+                       "in play": (fires & active, U), "attribution": (fires & active, U * example)}
+            best = {name: np.argpartition(np.where(kept, -score, np.inf), k - 1, axis=None)[:k]
+                    for name, (kept, score) in designs.items()}
+            found.append({name: right.flat[edges].mean() for name, edges in best.items()}
+                         | {"chance": k / (fires & active).sum()})
     check(found, "x", "examples of which one has a right edge", f"{len(x)} without")
-    return {**{name: float(np.mean(share)) for name, share in shares.items()},
-            "none": 1 - found / len(x)}
+    means = {name: float(np.mean([shares[name] for shares in found])) for name in found[0]}
+    return means | {"none": 1 - len(found) / len(x)}
 
 
 def push_gain(U, b, x, directions, size=0.1):
-    """How far output i moves if x is pushed along row i of `directions`, over its own weight U_ii.
+    """Change of output i if x is pushed along row i of `directions`, per unit and over U_ii, (n,).
 
     Before the relu a push of length `size` along the unit vector d moves z_i by size U_i . d, U_i
     being row i of U. That is largest for d = U_i / |U_i|: the worst case, an adversarial example.
@@ -754,23 +778,24 @@ def push_gain(U, b, x, directions, size=0.1):
 
         worst-case gain = |U_i| / U_ii = 1 / sqrt(D_i)
 
-    exactly, as this push only opens gates: the root of the number of features that share a
-    dimension. Random directions: of either sign and root mean square |U_i| / (sqrt(n) U_ii).
+    the root of the number of features that share a dimension: exactly, as this push raises z_i,
+    so that an open gate stays open. Random directions, before the relu: of either sign and root
+    mean square |U_i| / (sqrt(n) U_ii).
 
-    Returns (n,): means over the examples x (B, n) in which target i fires, nan where it never does
-    or U_ii is not positive. Toy Models of Superposition (2022), section on adversarial examples.
+    Means over the examples x (B, n) in which target i fires, nan where it never does or U_ii is
+    not positive. Toy Models of Superposition (2022), section on adversarial examples.
     """
     U, b, x = checked(U, b, x)
     directions = check_array("directions", directions, U.shape, U.dtype)
-    check(directions.any(axis=1).all(), "directions", "rows that are not 0", "a row of zeros")
+    lengths = np.linalg.norm(directions, axis=1)                         # (n,)
+    check(lengths.all(), "directions", "rows that are not 0", "a row of zeros")
     size = check_number("size", size, "(0, inf)")
-    y_hat = relu(preactivations(U, b, x))                                # (B, n)
+    z = preactivations(U, b, x)                                          # (B, n)
+    push = size * np.sum(U * directions, axis=1) / lengths               # (n,), of z_i
     gain = np.full(len(U), np.nan)
-    for i in np.flatnonzero(y_hat.any(axis=0) & (U.diagonal() > 0)):
-        fires = y_hat[:, i] > 0                                          # (B,)
-        pushed = x[fires] + size * directions[i] / np.linalg.norm(directions[i])
-        moved = relu(preactivations(U, b, pushed))[:, i] - y_hat[fires, i]
-        gain[i] = moved.mean() / (size * U[i, i])
+    for i in np.flatnonzero((z > 0).any(axis=0) & (U.diagonal() > 0)):
+        fires = z[z[:, i] > 0, i]                                        # z_i where target i fires
+        gain[i] = np.mean(relu(fires + push[i]) - fires) / (size * U[i, i])
     return gain
 
 
@@ -790,7 +815,7 @@ def steering_side_effects(model, x, feature):
     """What steering one feature of a tied model does to all others: (before, after) the relu.
 
     h moves along the `steering_vector` of feature j, scaled so that its own z_j moves by 1. If
-    features are independent the vector is a multiple of W_j, and noise; along W_j / |W_j|^2 the
+    features are independent the vector is a multiple of W_j, plus noise; along W_j / |W_j|^2 the
     others move by W_k . W_j / |W_j|^2, so that their squared side effects add up, by the definition
     of the dimensionality D_j, to
 
@@ -812,20 +837,6 @@ def steering_side_effects(model, x, feature):
     change = squares(relu(z + push) - relu(z))                           # (n,)
     check(change[j] > 0, "feature", "one whose target fires", j)
     return float(np.sum(push**2) - 1), float(change.sum() / change[j] - 1)
-
-
-def checked(U, b, x, *answers):
-    """U (n, n), b (n,), x (B, n), if given also y (B, n) and importance (n,): all in U's dtype."""
-    U = check_square("U", U)
-    n, dtype = len(U), U.dtype
-    b = check_array("b", b, (n,), dtype)
-    x = check_array("x", x, (None, n), dtype)
-    if not answers:
-        return U, b, x
-    y, importance = answers
-    y = check_array("y", y, x.shape, dtype)
-    importance = np.ones(n) if importance is None else importance
-    return U, b, x, y, check_array("importance", importance, (n,), interval="[0, inf)")
 
 
 # --- 7. Trained configurations, for figures, exercises and tests ----------------------------------
@@ -864,7 +875,7 @@ class Trained:
 
     @property
     def over_constant(self):
-        """The loss over that of the best constant answer, which is the variance of y."""
+        """The loss over that of the best constant answer, the variances of y added up."""
         return self.loss / self.y.var(axis=0).sum()
 
     @cached_property
@@ -879,14 +890,15 @@ class Trained:
         """The loss on x, y with other weights and another bias."""
         return LiftedModel(U, b).loss(self.x, self.y)
 
-    def kept_loss(self, score, refit_bias=False, count=None, examples=4096):
-        """True loss over the whole model's if so many weights are kept, the best by a score.
+    def kept_loss(self, score, refit_bias=False, count=None):
+        """True loss over the whole model's if only the `count` best weights by a score are kept.
 
-        By default as many as are real. On part of the fresh sample, on which biases are refitted.
+        By default as many as are real. On part of the fresh sample, to which the bias is refitted,
+        if it is; the whole model always has its own.
         """
         score = self.scores[score] if isinstance(score, str) else score
         count = self.is_real.sum() if count is None else count
-        x, y = (part[:examples] for part in self.fresh)
+        x, y = (part[:4096] for part in self.fresh)
         kept, = pruned_loss(self.U, self.b, x, y, score, [count], refit_bias)
         return kept / LiftedModel(self.U, self.b).loss(x, y)
 
@@ -942,7 +954,7 @@ def failed_starts(models):
 
 @lru_cache(maxsize=None)
 def film(seed, steps):
-    """The parameters of a pentagon model and of a simple model after so many training steps."""
+    """A pentagon and a simple model while they train: two dicts, step of the tuple -> parameters."""
     small = TiedModel.initialise(np.random.default_rng(seed), 5, 2, scale=0.3)
     large = TiedModel.initialise(np.random.default_rng(seed), 100, 20)
     options = {"steps": max(steps), "seed": seed, "snapshots": steps, "progress": counter}
@@ -970,29 +982,29 @@ def converged_model(seed, density, batch_size=1024, start=None, decay=1.0):
 
 
 @lru_cache(maxsize=None)
-def block_model(seed, run=0, density=0.3, start=0.05, steps=1000, examples=16384):
+def block_model(seed, run=0, start=0.05, steps=1000, examples=16384):
     """The learned model: the note's block circuit, 128 features through 16 dimensions, untied.
 
     W_up starts at `start` times the default scale: small, so that little of the start remains.
     `seed` fixes the circuit; each run trains on it independently.
     """
-    task, rng = block_task(seed=seed, density=density), generator((seed, run, 1))
+    task, rng = block_task(seed=seed), generator((seed, run, 1))
     model = UntiedModel.initialise(rng, 128, 16, scale=(16**-0.5, start * 16**-0.5))
     train(model, task, steps, 256, 1e-3, (seed, run), progress=counter)
     return Trained(task, model, seed, examples)
 
 
-def silent_model(seed, run=0, density=0.3):
+def silent_model(seed, run=0):
     """The silent model: the same circuit, 2000 steps from an ordinary start. It hardly learns.
 
     (Its effects are small: to label them takes more examples.)
     """
-    return block_model(seed, run, density, 1.0, 2000, 32768)
+    return block_model(seed, run, 1.0, 2000, 32768)
 
 
 @lru_cache(maxsize=None)
 def sources_model(seed, run=0, n_sources=4, density=0.1, n_residual=16):
-    """The third model: as many sources for every target and no bias; an ordinary start."""
+    """The third model: the same number of sources for every target, no bias, an ordinary start."""
     task = block_task(density=density, bias=0.0, seed=seed, n_sources=n_sources)
     model = UntiedModel.initialise(generator((seed, run, 1)), 128, n_residual)
     train(model, task, 2000, 512, 3e-3, (seed, run), "cosine", progress=counter)
@@ -1005,13 +1017,14 @@ def three_models(seed):
             "silent": silent_model(seed)}
 
 
-def memory_of_start(seed, start, steps=2000):
-    """How much of its start a block model still is: (silent, of these by the task, r, r live).
+def memory_of_start(seed, start):
+    """How much of its start a block model still is after 2000 steps, in four numbers.
 
-    Counts of targets, and mean cosines of rows of W_up, silent and live, with what they started as.
+    Silent targets, and those among them that are silent in the task; mean cosine of a row of W_up
+    with what it started as, over silent and over live targets.
     """
-    trained = block_model(seed, 0, 0.3, start, steps, 32768)
-    first = UntiedModel.initialise(generator((seed, 0, 1)), 128, 16).W_up
+    trained = block_model(seed, 0, start, 2000, 32768)
+    first = UntiedModel.initialise(generator((seed, 0, 1)), 128, 16).W_up        # but for its scale
     W_up, live = trained.model.W_up, trained.live
     lengths = np.linalg.norm(W_up, axis=1) * np.linalg.norm(first, axis=1)
     cosine = np.sum(W_up * first, axis=1) / lengths
@@ -1022,7 +1035,7 @@ def memory_of_start(seed, start, steps=2000):
 
 @lru_cache(maxsize=None)
 def block_mask(seed):
-    """The learned mask of the learned model as booleans (n, n), and its trained bias (n,)."""
+    """Where the learned mask of the learned model is above 1/2, (n, n), and its bias (n,)."""
     model = block_model(seed)
     mask, b = learned_mask(model.U, model.b, model.task, seed=(seed, 9), progress=counter)
     return frozen(mask > 0.5), frozen(b)
@@ -1031,28 +1044,23 @@ def block_mask(seed):
 @lru_cache(maxsize=None)
 def correlated_model(seed):
     """Two sets of 100 features that are never active together, through 20 dimensions."""
-    task = correlated_task(100, n_active=2)
+    task = correlated_task()
     model = TiedModel.initialise(np.random.default_rng(seed), task.n_features, 20)
     train(model, task, 2000, 512, 2e-3, seed, progress=counter)
-    return Trained(task, model, seed, examples=16384)
+    return Trained(task, model, seed)
 
 
-def stored_features(W):
-    """Indices of the features that a tied model represents: W_i longer than 1/2."""
-    return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
-
-
-def sharing_costs(trained, features, examples=16384):
+def sharing_costs(trained, features):
     """What sharing costs each of some features of a tied model, by the laws and as measured.
 
     Returns a dict of arrays (k,): "shared" = 1 / D, "gain" = worst `push_gain` squared, "random" =
     that in a random direction, and 1 + `steering_side_effects`, "before" and "after" the relu.
     """
-    U, b, x = trained.U, trained.b, trained.x[:examples]
+    U, b, x = trained.U, trained.b, trained.x
     directions = generator((trained.seed, 4)).normal(size=U.shape)
     effects = [steering_side_effects(trained.model, x, j) for j in features]
     before, after = 1 + np.transpose(effects)
     return {"shared": 1 / feature_dimensionality(trained.model.W)[features],
-            "gain": push_gain(U, b, x[:2048], U)[features]**2,
-            "random": push_gain(U, b, x[:2048], directions)[features]**2,
+            "gain": push_gain(U, b, x, U)[features]**2,
+            "random": push_gain(U, b, x, directions)[features]**2,
             "before": before, "after": after}

@@ -308,15 +308,19 @@ def test_a_diverging_run_stops_with_step_and_advice(steps, learning_rate):
         tm.train(model, tm.identity_task(5, 0.5), steps, 16, learning_rate)
 
 
-def test_demo_prints_gradients_a_pentagon_and_times(capsys):
+def test_demo_prints_gradients_a_pentagon_and_times(capsys, monkeypatch):
+    def repeat(train, number, repeat):
+        train()
+        return [0.4, 0.2, 0.6]
+
+    monkeypatch.setattr(tm.timeit, "repeat", repeat)
     tm.demo()
     printed = capsys.readouterr().out
     errors = re.findall(r" (\d\.\de[-+]\d+)", printed)
     assert len(errors) == 9 and max(map(float, errors)) < 1e-10, "an error for each parameter"
     angles = [float(angle) for angle in re.search(r"\[(.*)\]", printed)[1].split()]
     close([*angles, sum(angles)], [72, 72, 72, 72, 72, 360], atol=3, err_msg="a pentagon")
-    times = [float(time) for time in re.findall(r"(?:simple|block) +([\d.]+)\n", printed)]
-    assert len(times) == 2 and 0.01 < min(times) < max(times) < 100, "milliseconds"
+    assert printed.endswith("  simple  1.00\n  block   1.00\n"), "0.2 s: 200 steps of 1 ms"
 
 
 # --- interference.py: what each weight does -------------------------------------------------------
@@ -462,8 +466,12 @@ def test_codes_see_through_interference_that_weights_do_not():
     noise = rng(2).normal(size=(20, 8)) @ rng(3).normal(size=(8, 20))
     assert itf.relative_code_length(U) < 0.7, "codes of a sparse circuit are short"
     close(itf.relative_code_length(noise), 1, atol=0.25, err_msg="those of noise are not")
-    noise[8:] = 0
-    assert itf.relative_code_length(noise) > 0.7, "rows of zeros are no short codes"
+    noise[7:] = 0
+    V = itf.row_space(noise)
+    rows, length = noise[:7] @ V.T, itf.relative_code_length(noise)
+    own, mixed = ([itf.sparse_code(V, row[None] / np.linalg.norm(row), 0.01).sum() for row in many]
+                  for many in (rows, rng().normal(size=(7, 7)) @ rows))
+    close(length, np.median(own) / np.median(mixed), rtol=0.01, err_msg="rows of zeros left out")
 
 
 def test_sparse_code_by_hand_at_the_minimum_and_step_by_step():
@@ -586,7 +594,6 @@ def test_nearest_circulant_is_circulant_and_nearest():
     pentagon = itf.sorted_by_angle(W)
     close(itf.off_circulant(pentagon), 0, atol=1e-12, err_msg="sorted by angle: a circulant")
     close(itf.gaps_between(W), 72, err_msg="degrees, the last gap across 180 too")
-    close(itf.gaps_between(W), 72, err_msg="degrees, the last gap across 180 too")
 
 
 def test_shared_middle_follows_the_law_of_its_docstring():
@@ -627,7 +634,7 @@ def test_attribution_graph_and_its_precision_match_a_loop_over_edges():
         close(found[name], np.mean(share), err_msg=f"{name}: which edges are kept, and ranked by?")
     close(found["none"], 1 - len(shares["all"]) / B)
     assert 0 < found["none"] < 1 and len({found[name] for name in shares}) == 6
-    everything = itf.graph_precision(U, b + 99, U < 99, x + 1, y, threshold=-1e9)
+    everything = itf.graph_precision(np.abs(U), b + 99, U < 99, x + 1, y + 999)
     assert everything["all"] == everything["chance"] == 1, "here every edge is right"
 
 
@@ -816,7 +823,7 @@ ARGUMENTS = [  # names, a good value, what must be refused in its place; a_ is a
     ("bias threshold", 0.0, NO_NUMBER),
     ("scale", 1.0, [0, -1, np.nan, np.inf, "1", (1, 1)]),
     ("scale_", (1, 1), [(1,), (1, 0), (1, "1")]),
-    ("l1 penalty", 0.1, [-1, *NO_NUMBER]),
+    ("l1 penalty threshold_", 0.1, [-1, *NO_NUMBER]),
     ("learning_rate_", 0.1, [-1, *NO_NUMBER[1:]]),
     ("penalty_ learning_rate epsilon size", 0.1, [0, -1, *NO_NUMBER]),
     ("beta1 beta2", 0.5, [-0.1, 1, 1.5, *NO_NUMBER]),
@@ -875,7 +882,7 @@ CALLS = [
     "sparse_code(I, I, penalty_, steps)", "precision_recall(I, is_real)", "loss_gain(I, dL)",
     "pruned_loss(U, b, x, y, scores_, keep, True, importance)", "disagreement(I, I, k)",
     "estimated_lead(is_real_, signs[:len(is_real_)], of, k_)", "set_mean_component(U, set_size_)",
-    "shared_middle(I, active_, steps)", "graph_precision(U, b, is_real, x, y)",
+    "shared_middle(I, active_)", "graph_precision(U, b, is_real, x, y, threshold_)",
     "attribution_graph(U, b, x_)", "edge_effects(U, b, x_, b)",
     "steering_side_effects(model_, x, feature)"]
 BESIDES = {  # what must be refused, and the argument that the message names
