@@ -30,20 +30,6 @@ import numpy as np
 TINY = np.finfo(np.float64).tiny  # in place of 0, where something is divided by it
 
 
-def checked(U, b, x, *answers):
-    """U (n, n), b (n,), x (B, n) and, if given, y (B, n), all in U's dtype; importance (n,)."""
-    U = check_square("U", U)
-    n, dtype = len(U), U.dtype
-    b = check_array("b", b, (n,), dtype)
-    x = check_array("x", x, (None, n), dtype)
-    if not answers:
-        return U, b, x
-    y, importance = answers
-    y = check_array("y", y, x.shape, dtype)
-    importance = np.ones(n) if importance is None else importance
-    return U, b, x, y, check_array("importance", importance, (n,), interval="[0, inf)")
-
-
 # --- 1. What does each weight do? -----------------------------------------------------------------
 
 
@@ -230,7 +216,6 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_
     which starts at 1/2, and the bias, which makes up for what removed weights added on average.
     Returns (mask (n, n) in [0, 1], b (n,)).
     """
-    check_kind("task", task, Task)
     U = check_square("U", U)
     masked = MaskedModel(U, b, np.zeros_like(U), penalty)
     train(masked, task, steps, batch_size, learning_rate, seed, "cosine", progress=progress)
@@ -839,6 +824,20 @@ def steering_side_effects(model, x, feature):
     return float(np.sum(push**2) - 1), float(change.sum() / change[j] - 1)
 
 
+def checked(U, b, x, *answers):
+    """U (n, n), b (n,), x (B, n) and, if given, y (B, n), all in U's dtype; importance (n,)."""
+    U = check_square("U", U)
+    n, dtype = len(U), U.dtype
+    b = check_array("b", b, (n,), dtype)
+    x = check_array("x", x, (None, n), dtype)
+    if not answers:
+        return U, b, x
+    y, importance = answers
+    y = check_array("y", y, x.shape, dtype)
+    importance = np.ones(n) if importance is None else importance
+    return U, b, x, y, check_array("importance", importance, (n,), interval="[0, inf)")
+
+
 # --- 7. Trained configurations, for figures, exercises and tests ----------------------------------
 
 
@@ -954,7 +953,7 @@ def failed_starts(models):
 
 @lru_cache(maxsize=None)
 def film(seed, steps):
-    """A pentagon and a simple model while they train: two dicts, step of the tuple -> parameters."""
+    """A pentagon and a simple model after some steps (a tuple): two dicts, step -> parameters."""
     small = TiedModel.initialise(np.random.default_rng(seed), 5, 2, scale=0.3)
     large = TiedModel.initialise(np.random.default_rng(seed), 100, 20)
     options = {"steps": max(steps), "seed": seed, "snapshots": steps, "progress": counter}
