@@ -52,21 +52,20 @@ EFFECTS = (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1)     # ticks on a
 SYMLOG = matplotlib.scale.SymmetricalLogScale(None, linthresh=itf.THRESHOLD)
 DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list(
     "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
-RANKINGS = {  # how a ranking is drawn everywhere: label, colour, line
-    "ceiling": ("exact \u0394L, another sample", "black", "-"),
-    "second_order": ("second order, with answers", "black", (0, (6, 2))),
-    "live_geometry": ("geometry, silent targets last", BLUE, "-"),
-    "geometry": ("geometry", BLUE, (0, (4, 1))),
-    "cosine": ("cosine", SKY, "-"),
-    "era": ("ERA", VERMILION, "-."),
-    "covariance": ("covariance, no weight in it", "0.4", "-"),
-    "target_weighted": ("target-weighted", "0.4", "-"),
-    "twera": ("TWERA, published", "0.4", "-"),
-    "effectiveness": ("effectiveness", "0.4", "-"),
-    "weight": ("weight", ORANGE, "-"),
-    "size": ("|weight|", "black", (0, (1, 1))),
-    "frequency": ("frequency", GREY, (0, (1, 2))),
-    "random": ("random", GREY, (0, (1, 2))),
+RANKINGS = {  # what each ranking is called in a figure
+    "ceiling": "exact \u0394L, another sample", "second_order": "second order, with answers",
+    "live_geometry": "geometry, silent targets last", "geometry": "geometry", "cosine": "cosine",
+    "era": "ERA", "covariance": "covariance, no weight in it", "target_weighted": "target-weighted",
+    "twera": "TWERA, published", "effectiveness": "effectiveness", "weight": "weight",
+    "size": "|weight|", "frequency": "frequency",
+}
+LINES = {  # and how it is drawn where it has a curve
+    "second_order": {"color": "black", "ls": (0, (6, 2))},
+    "live_geometry": {"color": BLUE},
+    "era": {"color": VERMILION, "ls": "-."},
+    "weight": {"color": ORANGE},
+    "size": {"color": "black", "ls": (0, (1, 1))},
+    "random": {"color": GREY, "ls": (0, (1, 2))},
 }
 PATIENTS = {  # how a model is drawn where several are compared: label, marker, colour
     "learned": ("learned model", {"marker": "o", "color": "k"}),
@@ -550,21 +549,19 @@ def precision_recall(seed):
     """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
     models = itf.three_models(seed)
     learned, _, silent = models.values()
-    names = [name for name in RANKINGS if name in learned.scores]
     found = {f"{name}, {patient}": model.average_precision(name)
-             for patient, model in models.items() for name in names}
+             for patient, model in models.items() for name in RANKINGS}
     slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
     for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
                               ("live_geometry", "geometry", (0.78, 0.6)),
                               ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
-        _, color, line = RANKINGS[name]
         precision, recall = itf.precision_recall(learned.scores[name], learned.is_real)
-        left.plot(recall, precision, color=color, ls=line)
-        left.text(*place, word, color=color, weight="bold", ha="center", va="center")
+        left.plot(recall, precision, **LINES[name])
+        left.text(*place, word, color=LINES[name]["color"], weight="bold", ha="center", va="center")
     left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
              title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
-    table = {RANKINGS[name][0]: {patient: found[f"{name}, {patient}"] for patient in models}
-             for name in names}
+    table = {words: {patient: found[f"{name}, {patient}"] for patient in models}
+             for name, words in RANKINGS.items()}
     dots(right, table, PATIENTS, spread=0.2, xlim=(0, 1.03), title="average precision")
     right.legend(loc="upper left", fontsize=12)
     caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
@@ -667,14 +664,13 @@ def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
     whole, = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])
     scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
     slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
-    for name in ("second_order", "live_geometry", "era", "weight", "size", "random"):
-        label, color, line = RANKINGS[name]
+    for name, line in LINES.items():
         kept = itf.loss_gain(scores[name], model.dL)[np.array(sizes) - 1]
         added_up = 1 + (model.dL.sum() - kept) / model.loss
-        axes[0].plot(sizes, added_up, color=color, ls=line, label=label)
+        axes[0].plot(sizes, added_up, label=RANKINGS.get(name, name), **line)
         for ax, refit in ((axes[1], False), (axes[2], True)):
             loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit)
-            ax.plot(sizes, loss / whole, color=color, ls=line)
+            ax.plot(sizes, loss / whole, **line)
     real, of_real = model.is_real.sum(), model.dL[model.is_real].sum()
     axes[0].plot(real, 1 + (model.dL.sum() - of_real) / model.loss, "^", color=GREEN, mec="k",
                  ms=14, zorder=4, label="the real weights")
