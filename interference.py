@@ -368,7 +368,7 @@ def code_score(U, penalty=0.01, V=None, unit_atoms=True):
     W = U @ V.T                                                  # (n, n) @ (n, r) -> (n, r)
     atoms = V / np.maximum(np.linalg.norm(V, axis=0), TINY) if unit_atoms else V
     none_left = (W @ atoms).max()
-    check(none_left > 0, "U", "positive along one of its directions", U)
+    check(none_left > 0, "U", "positive along directions of its rows", U)
     return sparse_code(V, W, penalty * none_left, unit_atoms=unit_atoms)
 
 
@@ -386,6 +386,7 @@ def relative_code_length(U, seed=0):
     for rows in (W, mixtures):
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         medians.append(np.median(sparse_code(V, rows, penalty=0.01).sum(axis=1)))
+    check(medians[0] > 0, "U", "positive along directions of its rows, in most rows", U)
     return medians[0] / medians[1]
 
 

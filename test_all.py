@@ -892,6 +892,8 @@ BESIDES = {  # what must be refused, and the argument that the message names
     "ablation_standard_errors(U, b, x[:1], y[:1])": "x",
     "graph_precision(I, 0 * b, I > 0, -x, x)": "x",  # no edge in play
     "precision_recall(I, I < 0)": "is_real",  # nothing is real
+    "code_score(-I)": "U",  # no code at all
+    "relative_code_length(-I)": "U",
     "disagreement([1], [1, 2], 1)": "others"}
 
 
