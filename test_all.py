@@ -685,6 +685,9 @@ def test_trained_measures_once_on_three_samples_and_nothing_can_be_written():
     kept, = itf.pruned_loss(t.U, t.b, *fresh, t.U, [t.is_real.sum()], True)
     close([t.kept_loss("weight", True), t.kept_loss(t.U, True)],
           kept / LiftedModel(t.U, t.b).loss(*fresh), err_msg="over the whole model's, sample 3")
+    losses, positive = t.kept_losses(), np.sum(t.U > 0)
+    close([losses[name] for name in ("weight, trained", "smallest, refitted", "all positive")],
+          [t.kept_loss(t.U), t.kept_loss(-np.abs(t.U), True), t.kept_loss(t.U, False, positive)])
     close(t.over_constant, t.loss / np.mean((y - y.mean(axis=0))**2, axis=0).sum(), rtol=1e-5)
     rows = slice(1, 4)
     curve = itf.precision_recall(t.scores["era"][rows], t.is_real[rows])
@@ -697,7 +700,8 @@ def test_trained_measures_once_on_three_samples_and_nothing_can_be_written():
     close(costs["gain"], costs["shared"], rtol=1e-6, err_msg="worst gain 1 / sqrt(D), squared")
     close([costs["before"], costs["after"]], 2 * [costs["shared"]], rtol=0.05,
           err_msg="1 + side effects; no gate shuts")
-    assert np.all(costs["random"] < costs["gain"])
+    push = itf.push_gain(t.U, t.b, t.x, rng((3, 4)).normal(size=t.U.shape))
+    close(costs["random"], push[[0, 3]]**2, err_msg="the square, of random directions")
     for array in (t.U, t.b, t.model.W, t.x, t.y, *t.other, t.dL, t.is_real, t.live,
                   *t.scores.values()):
         with pytest.raises(ValueError, match="read-only"):
