@@ -970,7 +970,7 @@ def simple_model(seed, steps=300, density=0.02, batch_size=1024, learning_rate=1
     300 steps leave it undertrained, as the note does on purpose. `seed` fixes the data, `start` the
     initial weights (default: the seed too); feature i has importance decay^i.
     """
-    task = identity_task(100, density, importance=decay ** np.arange(100))
+    task = identity_task(100, density, None if decay == 1 else decay ** np.arange(100))
     model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
     train(model, task, steps, batch_size, learning_rate, seed, schedule, progress=counter)
     return Trained(task, model, seed)

@@ -493,7 +493,7 @@ def effectiveness(seed):
     share = {}
     panels = {"learned": axes[0], "silent": axes[1]}
     for name, model in itf.three_models(seed).items():
-        effect = itf.effectiveness(model.U, model.b, model.x)
+        effect = model.scores["effectiveness"]
         half = 1.96 * itf.ablation_standard_errors(model.U, model.b, model.x, model.y)
         helps, harms = model.dL > half, model.dL < -half
         top = itf.ranking(effect)[:effect.size // 100]
@@ -792,7 +792,7 @@ def converged_geometry(seed):
 
 
 @figure("reproduced; the bars are ours", "the note, Appendix 3")
-def correlated_features(seed, set_size=100, examples=8192):
+def correlated_features(seed, set_size=100, examples=4096):
     """Is all interference noise? No: where features are correlated, its means are useful."""
     model = itf.correlated_model(seed)
     U, x, y = model.U, model.x[:examples], model.y[:examples]
