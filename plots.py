@@ -578,8 +578,8 @@ def precision_recall(seed):
 def compressed_sensing(seed):
     """Can weights alone give the circuit away? Yes, by sparse codes; best where targets are alive.
 
-    Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control puts
-    every direction in the place of another one.
+    Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control permutes
+    the directions of sources.
     """
     models = itf.three_models(seed)
     learned, third, silent = models.values()

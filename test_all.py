@@ -971,13 +971,15 @@ def test_a_heat_map_has_targets_as_rows_and_blue_for_positive():
     _, ax = plots.new_figure()
     image = plots.heatmap(ax, np.array([[0.0, 1.0], [-1.0, 0.0]]), "U", digits=1)
     same(image.get_array(), [[0, 1], [-1, 0]], err_msg="row i, column j: is the matrix transposed?")
+    same(image.get_clim(), [-1, 1], err_msg="colours symmetric about 0")
     assert ax.yaxis_inverted() and ax.get_ylabel() == "target i" and ax.get_xlabel() == "source j"
     small, none, positive, negative = image.cmap([0.75, 0.5, 1.0, 0.0])[:, :3]
     shades = [colors.to_rgb(color) for color in ("white", plots.BLUE, plots.VERMILION)]
     close([none, small, negative], shades, atol=0.01, err_msg="0 white, > 0 blue, < 0 vermilion")
     assert positive.mean() < negative.mean() - 0.2, "the sign must survive a grey copy"
-    entries = {(text.get_position(), text.get_text()) for text in ax.texts}
-    assert {((1, 0), "1.0"), ((0, 1), "-1.0")} <= entries, "entry i, j stands at x = j"
+    entries = {(text.get_position(), text.get_text(), text.get_color()) for text in ax.texts}
+    assert {((1, 0), "1.0", "white"), ((0, 1), "-1.0", "black"), ((0, 0), "0.0", "black")} <= (
+        entries), "entry i, j stands at x = j, white on dark blue"
 
 
 def test_groups_of_weights_have_their_colours_and_labels_that_count_them():
