@@ -1112,8 +1112,9 @@ def test_a_film_a_failing_figure_and_a_full_disk_in_one_run(capsys, monkeypatch,
     assert f"FAILED: OSError: disk full for circuit.{os.getpid()}." in out, "a part per process"
     path, = tmp_path.iterdir()
     assert path.name == "training.gif", "a film is a GIF, and of the others no part is left"
-    line = rf"\[ 2/3\] training +\d+\.\d s  headline 7.12 -> {re.escape(str(path))}\n"
+    line = rf"\[ 2/3\] training +\d\.\d s  headline 7.12 -> {re.escape(str(path))}\n"
     assert re.search(line, out), "the first number of the figure, and its path"
+    assert re.search(r"\n1 figures in \d\.\d s\n$", out), "how many were made, and how fast"
     assert "no luck at seed 0" in run(capsys, "pentagon", "--out", tmp_path)[1], "the default seed"
     content = path.read_bytes()
     assert content[:6] == b"GIF89a" and content.count(b"\x21\xf9\x04") == 2, "a picture a step"
