@@ -1472,6 +1472,19 @@ def test_each_claim_stands_on_a_slide_in_words_that_are_computed(figure):
         assert text in typed or text.lstrip("+") in computed, f"{text} is not computed: {caption}"
 
 
+def test_claim_curves_are_drawn_where_their_numbers_say():
+    slide, shown = built("pruned_loss", seed=0)
+    added_up, plain, refitted = (
+        [line.get_ydata() for line in ax.lines if len(line.get_xdata()) > 2] for ax in slide.axes)
+    close([curve[-1] for curve in added_up + plain], 1, rtol=1e-5, err_msg="all weights kept")
+    close([curve[-1] for curve in refitted], shown["whole, refitted, learned"])
+    real, = (line for line in slide.axes[0].lines if line.get_marker() == "^")
+    assert 0 < real.get_ydata()[0] < np.min(added_up) + 0.01, "the real weights gain most"
+    curve, dots, *_ = built("weight_sharing", seed=0)[0].axes[0].lines
+    derived = np.interp(dots.get_xdata(), *curve.get_data())
+    close(dots.get_ydata(), derived, rtol=1e-3, err_msg="dots on the derived curve")
+
+
 def test_readme_claims_are_ranges_that_contain_what_the_code_computes():
     for figure, key, factor, low, high in claim_table():
         value = factor * built(figure, seed=0)[1][key]
