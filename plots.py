@@ -177,7 +177,7 @@ def bars(ax, names, pairs, title):
     for shift, (label, values), look in zip((-0.2, 0.2), pairs.items(), looks):
         places = np.arange(len(names)) + shift
         drawn = ax.bar(places, values, 0.4, label=label, edgecolor="k", **look)
-        ax.bar_label(drawn, fmt="%.2f", fontsize=13)
+        ax.bar_label(drawn, fmt="%.2f", fontsize=12)
     ax.set_xticks(range(len(names)), names, fontsize=13)
     ax.set(title=title, ylim=(0, 1.3 * max(map(max, pairs.values()))))
     ax.legend(loc="upper right", ncols=2)
@@ -506,7 +506,7 @@ def effectiveness(seed):
             ax.errorbar(effect.flat[top[::8]], model.dL.flat[top[::8]], half.flat[top[::8]],
                         fmt="none", ecolor="k", elinewidth=1, capsize=3)
             ax.axvspan(effect.flat[top[-1]], 0.2, color="0.93", zorder=0)
-            ax.text(0.15, -0.003, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="top",
+            ax.text(0.15, 0, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="center",
                     weight="bold")
     axes[0].set(yscale=SYMLOG, ylabel="helpfulness: \u0394L \u00b1 1.96 errors")
     log_ticks(EFFECTS, axes[0].yaxis)
@@ -813,10 +813,11 @@ def correlated_features(seed, set_size=100, examples=4096):
                         for weights in kept.values()]) for refit in (False, True))
     whole = trained[0]
     losses = {"trained bias": trained / whole, "refitted bias": refitted / whole}
-    slide, axes = new_figure(3, width_ratios=(3, 3, 8), height=6)
+    slide, axes = new_figure(3, width_ratios=(3, 3, 10), height=6)
     slide.colorbar(heatmap(axes[0], U, "virtual weights U"), ax=axes[0], location="bottom")
     groups = [("between", ORANGE, "\\\\", between), ("within", SKY, "//", within)]
     histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
+    axes[1].legend(loc="upper right", fontsize=11, handlelength=1)
     bars(axes[2], list(kept), losses, "loss over the whole model's")
     caption(slide, f"""Mean interference: {within.mean():+.2f} within sets, {between.mean():+.2f}
         between. To the diagonal, these means bring the loss to {trained[3] / whole:.2f}, random
@@ -846,7 +847,7 @@ def definitions(seed):
     bars(right, list(names.values()), losses, "loss with only those weights of U")
     right.axhline(whole, color="k", lw=1.5, ls=":")
     right.set_ylim(0, 1.4 * whole)
-    right.text(-0.55, 1.02 * whole, f"whole model: {whole:.2f}")
+    right.text(-0.45, 1.02 * whole, f"whole model: {whole:.2f}")
     missed = (A > 0) & ~model.is_real
     barely = np.sum(missed & (U < 0.2 * A))
     caption(slide, f"""Definition 1 finds the circuit, learned or not: {missed.sum()} weights of A

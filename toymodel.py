@@ -5,7 +5,7 @@ orthogonal: superposition. Two features that share a direction disturb each othe
 active, which is rare if features are sparse, and a relu removes small disturbances. This file holds
 what it takes to watch that happen: features, tasks, four models, their gradients, Adam, training.
 What the resulting weights mean is the subject of `interference.py`. Run it (`python toymodel.py`,
-2 to 5 seconds) to see gradients checked, a pentagon trained and the cost of a training step.
+a few seconds) to see gradients checked, a pentagon trained and the cost of a training step.
 
 Notation. Every file uses it. Papers write column vectors, h = W x; here each *row* of an array is
 one example, so the same product reads h = x @ W.T.
