@@ -352,7 +352,7 @@ def test_all_measures_of_ablation_match_brute_force(case):
     close(single, exact, atol=1e-6 * np.abs(exact).max(), err_msg="float32 loses too much")
     i, j = [5, 0, 4, 2, 0], [1, 5, 3, 2, 5]
     close(itf.sampled_effects(U, b, x, y, i, j, importance), exact[i, j], atol=1e-10,
-          err_msg="sampled: U[targets, sources], targets first")
+          err_msg="sampled: after less before? U[targets, sources], targets first?")
     close(itf.ablation_standard_errors(*case), d.std(axis=-1, ddof=1) / np.sqrt(B), atol=1e-9,
           err_msg="sample standard deviation of the paired differences, over sqrt(B)")
     moved, flipped = outputs - before, (outputs > 0) != (before > 0)
@@ -911,7 +911,8 @@ def test_bad_input_is_refused_by_name(call):
     for argument, spoilt in cases:
         with np.errstate(all="ignore"), pytest.raises((ValueError, TypeError)) as refused:
             print(f"{call}, {spoilt}, gave", eval(call, NAMES, spoilt))
-        assert re.match(f"{argument} must be .*, got ", str(refused.value)), spoilt
+        message = str(refused.value)
+        assert re.match(f"{argument} must be .*, got ", message), f"{call}, {spoilt}: {message}"
 
 
 def check_shapes(line, found, returned):
