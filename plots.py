@@ -1,77 +1,45 @@
 """Every figure of the lesson, one function each, in reading order.
 
 `python plots.py` makes all of them, `--list` says what there is, `--help` the rest. A builder takes
-a seed and returns (figure, numbers): a matplotlib Figure and a dict of the numbers in it, the
-headline first. Its docstring gives question and answer, its decorator status and source ("the note"
-is A Toy Model of Interference Weights). The models and what is measured on them are in
-`interference.py`. In a notebook, `plots.pentagon(0)[0]` shows the picture.
+a seed and settings and returns (figure, numbers): a matplotlib Figure and a dict of the numbers in
+it, the headline first. The first line of its docstring is a question and its answer; its decorator
+says what kind of claim it makes and where it comes from ("the note" is A Toy Model of Interference
+Weights). In a notebook, `plots.pentagon(0)[0]` shows the picture.
 
-One meaning, one mark: real weights are green triangles, interference weights orange dots; blue is
-positive or helpful, vermilion negative or harmful. The palette is that of Okabe and Ito.
+One language from first to last: a weight is a stick, a row of U is one output, a matrix is stacked
+rows. Real weights are dark green and thick, interference is orange and thin; help and harm are up
+and down. Scores are black, grey, and blue for the best.
 """
-import os
-import signal
-import sys
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)   # Ctrl-C while importing: just end
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))     # python -P leaves it out
-
-import interference as itf                         # before NumPy: it pins BLAS threads
-from toymodel import as_script, check_whole
+import interference as itf  # before NumPy, as it sets the number of BLAS threads
+import toymodel as tm
 
 import argparse
-import contextlib
+import ast
 import functools
-import io
+import inspect
+import os
 import pathlib
-import tempfile
-import textwrap
+import sys
 import time
 
-backend = os.environ.pop("MPLBACKEND", None)       # may not be installed, and none is needed here
 import matplotlib.style
-if backend:
-    os.environ["MPLBACKEND"] = backend
-    with contextlib.suppress(ValueError):
-        matplotlib.rcParams["backend"] = backend
-
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-STYLE = {"font.size": 15, "axes.titlesize": 16, "axes.spines.top": False,
-         "axes.spines.right": False, "savefig.dpi": 100, "figure.dpi": 100, "lines.linewidth": 3,
-         "legend.fontsize": 14, "hatch.linewidth": 1.5, "svg.hashsalt": "interference weights"}
-BLUE, SKY, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7"
-GREEN, ORANGE, GREY = "#009E73", "#E69F00", "#999999"
-REAL, INTERFERENCE = {"color": GREEN, "marker": "^"}, {"color": ORANGE, "marker": "."}
-HELPS, HARMS = {"color": BLUE, "marker": "D"}, {"color": VERMILION, "marker": "v"}
-NEITHER = {"color": "0.7", "marker": "."}
-EFFECTS = (-0.01, -0.001, -0.0001, 0, 0.0001, 0.001, 0.01, 0.1)     # ticks on axes of dL
-SYMLOG = matplotlib.scale.SymmetricalLogScale(None, linthresh=itf.THRESHOLD)
-DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list(
-    "signed", [(0, VERMILION), (0.5, "white"), (0.75, BLUE), (1, "#00263E")])
-RANKINGS = {  # what each ranking is called in a figure
-    "ceiling": "exact \u0394L, another sample", "second_order": "second order, with answers",
-    "live_geometry": "geometry, silent targets last", "geometry": "geometry", "cosine": "cosine",
-    "era": "ERA", "covariance": "covariance, no weight in it", "target_weighted": "target-weighted",
-    "twera": "TWERA, published", "effectiveness": "effectiveness", "weight": "weight",
-    "size": "|weight|", "frequency": "frequency",
-}
-LINES = {  # and how it is drawn where it has a curve
-    "second_order": {"color": "black", "ls": (0, (6, 2))},
-    "live_geometry": {"color": BLUE},
-    "era": {"color": VERMILION, "ls": "-."},
-    "weight": {"color": ORANGE},
-    "size": {"color": "black", "ls": (0, (1, 1))},
-    "random": {"color": GREY, "ls": (0, (1, 2))},
-}
-PATIENTS = {  # how a model is drawn where several are compared: label, marker, colour
-    "learned": ("learned model", {"marker": "o", "color": "k"}),
-    "third": ("third model, 4 sources", {"marker": "s", "color": PURPLE}),
-    "silent": ("silent model", {"marker": "X", "color": "0.55"}),
-}
+GREEN, ORANGE, BLUE = "#00664B", "#E69F00", "#0072B2"
+STYLE = {"font.size": 15, "axes.titlesize": 16, "figure.titlesize": 18, "figure.titleweight": "bold",
+         "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 3,
+         "figure.dpi": 100, "savefig.dpi": 100, "svg.hashsalt": "interference weights"}
+SCORES = {  # what a score is called, and how its curve is drawn
+    "second_order": ("answers", {"color": "black"}),
+    "all_three": ("all three", {"color": BLUE}),
+    "era": ("ERA", {"color": "0.3"}),
+    "cosine": ("cosine", {"color": "0.3", "ls": "--"}),
+    "weight": ("weight", {"color": "0.6"}),
+    "twera": ("TWERA", {"color": "0.5", "ls": "--"}),
+    "frequency": ("frequency", {"color": "0.6", "ls": ":"})}
+BARE = {"xticks": (), "yticks": (), "frame_on": False}
 FIGURES = {}                                       # name -> builder, in reading order
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -80,15 +48,10 @@ styled = matplotlib.style.context(STYLE, after_reset=True)     # whatever the us
 
 
 class Slide(Figure):
-    """A Figure that fits a 1280 x 720 projector and looks the same wherever it is shown."""
+    """A Figure for a 1280 x 720 projector that looks the same wherever it is shown."""
 
     draw = styled(Figure.draw)
     savefig = styled(Figure.savefig)
-
-    def _repr_png_(self):                          # how a notebook shows it
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
 
 
 def figure(status, source):
@@ -96,889 +59,816 @@ def figure(status, source):
     def decorate(builder):
         @functools.wraps(builder)
         @styled
-        def build(seed=0, *values, **settings):
-            slide, numbers = builder(check_whole("seed", seed, 0), *values, **settings)
+        def build(seed=0, **settings):
+            slide, numbers = builder(seed, **settings)
             return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
 
-        build.__doc__ = f"{builder.__doc__ or ''}\n\nStatus: {status}. Source: {source}."
+        build.__doc__ = f"{builder.__doc__}\n\nStatus: {status}. Source: {source}."
         FIGURES[builder.__name__] = build
         return build
     return decorate
 
 
-def new_figure(columns=1, rows=1, height=6.2, **options):
-    """A Slide, 1280 pixels wide, and its axes, one or an array of them."""
-    slide = Slide(figsize=(12.8, height), layout="constrained")
+def new_slide(title, columns=1, rows=1, **options):
+    """A Slide with its title and its axes, one or an array of them, or a dict for a mosaic."""
+    slide = Slide(figsize=(12.8, 7.2), layout="constrained")
+    slide.suptitle(title)
+    if isinstance(columns, str):
+        return slide, slide.subplot_mosaic(columns, **options)
     return slide, slide.subplots(rows, columns, **options)
 
 
-def caption(slide, text):
-    """What to see, under a figure: two sentences at most."""
-    text = " ".join(text.split()).replace("%", "\u00a0%").replace(" \u00a0", "\u00a0")
-    slide.supxlabel(textwrap.fill(text, 110), fontsize=15)
-
-
-def heatmap(ax, matrix, title, limit=1, digits=None, labels=("source j", "target i")):
-    """A matrix in colours symmetric about 0; `digits` also writes the entries of a small one."""
-    image = ax.imshow(matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set(title=title, xlabel=labels[0], ylabel=labels[1])
-    if digits is not None:
-        for (i, j), value in np.ndenumerate(matrix):
-            ax.text(j, i, f"{np.round(value, digits) + 0:.{digits}f}", ha="center", va="center",
-                    fontsize=13, color="white" if value > 0.5 * limit else "black")
-    return image
-
-
-def arrows(ax, W, title):
-    """Features in the plane: the columns of W (2, n) as numbered arrows."""
-    for i, (right, up) in enumerate(W.T):
-        ax.annotate("", (right, up), (0, 0), arrowprops={"arrowstyle": "->", "lw": 3, "color": "k"})
-        if np.hypot(right, up) > 0.2:
-            ax.text(1.17 * right, 1.17 * up, str(i), ha="center", va="center", weight="bold")
-    ax.set(title=title, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=(-1, 0, 1),
-           yticks=(-1, 0, 1))
-
-
-def histograms(ax, groups, bins, **labels):
-    """Filled outlines over each other: groups is a list of (label, colour, hatch, values)."""
-    for label, color, hatch, values in groups:
-        ax.hist(values, bins, histtype="stepfilled", facecolor=(color, 0.35), edgecolor=color,
-                hatch=hatch, lw=2, label=f"{label}: {len(values)}")
-    ax.set(xlabel="virtual weight", ylabel="number of weights", **labels)
-    ax.legend(loc="upper right")
-
-
-def helps_and_harms(ax, weights, dL, bins, title):
-    """How many weights help and how many harm, by the size of the weight."""
-    harms = "harms (\u0394L < 0)", VERMILION, "\\\\", weights[dL < 0]
-    helps = "helps (\u0394L > 0)", BLUE, "//", weights[dL > 0]
-    histograms(ax, [harms, helps], bins, title=title, yscale="log")
-    ax.set_ylim(0.7, 30 * ax.get_ylim()[1])
-
-
-def points(ax, horizontal, vertical, groups, **labels):
-    """One point per weight, each group (name, mask, mark, size) with its own colour and marker."""
-    for name, mask, mark, size in groups:
-        ax.scatter(horizontal[mask], vertical[mask], s=size, alpha=0.7, linewidths=0,
-                   label=f"{name}: {mask.sum()}", rasterized=True, **mark)
+def sticks(ax, U, real, scale=1.0, width=5, **labels):
+    """Weights as sticks, the rows of a matrix stacked: real ones green and thick, others not."""
+    U, real = np.atleast_2d(U, real)
+    i, j = np.indices(U.shape)
+    ax.hlines(-np.arange(len(U)), -0.6, U.shape[1] - 0.4, color="0.8", lw=1)
+    for kind, color, lw in ((~real, ORANGE, width / 2), (real, GREEN, width)):
+        ax.vlines(j[kind], -i[kind], scale * U[kind] - i[kind], color=color, lw=lw)
     ax.set(**labels)
 
 
-def two_runs(ax, first, second, is_real, size, title, limits, **labels):
-    """The same weights of two models against each other; real weights lie on top."""
-    points(ax, first, second, (("interference", ~is_real, INTERFERENCE, size),
-                               ("real", is_real, REAL, 3 * size)),
-           title=title, aspect="equal", xlim=limits, ylim=limits, **labels)
+def dots(ax, across, up, real, size=9, **labels):
+    """One point for each weight, real ones green and on top; the line is where both are equal."""
+    ends = min(across.min(), up.min()), max(across.max(), up.max())
+    ax.plot(ends, ends, color="0.7", lw=1.5, zorder=0)
+    for kind, color, area, mark in ((~real, ORANGE, size, "."), (real, GREEN, 4 * size, "^")):
+        ax.scatter(across[kind], up[kind], area, color, marker=mark, alpha=0.6, lw=0, rasterized=True)
+    ax.set(**labels)
 
 
-def bars(ax, names, pairs, title):
-    """Two bars for each name, dark and hatched: pairs is a dict of two lists."""
-    looks = {"color": "0.4"}, {"color": "w", "hatch": "//"}
-    for shift, (label, values), look in zip((-0.2, 0.2), pairs.items(), looks):
-        places = np.arange(len(names)) + shift
-        drawn = ax.bar(places, values, 0.4, label=label, edgecolor="k", **look)
-        ax.bar_label(drawn, fmt="%.2f", fontsize=12)
-    ax.set_xticks(range(len(names)), names, fontsize=13)
-    ax.set(title=title, ylim=(0, 1.3 * max(map(max, pairs.values()))))
-    ax.legend(loc="upper right", ncols=2)
+def histogram(ax, weights, real, bins, **labels):
+    """How many weights have which value: interference orange, real ones on top of it green."""
+    ax.hist([weights[~real], weights[real]], bins, stacked=True, color=[ORANGE, GREEN])
+    ax.set(ylabel="number of weights", **labels)
 
 
-def dots(ax, table, looks, spread=0.0, **labels):
-    """A row of dots for each {name: value} in a table; looks has label and marker of each name."""
-    rows = np.arange(len(table))
-    ax.hlines(rows, *labels["xlim"], color="0.9", lw=1.5, zorder=0)
-    for k, (name, (label, mark)) in enumerate(looks.items()):
-        values = [row.get(name, np.nan) for row in table.values()]
-        heights = rows + spread * (k - (len(looks) - 1) / 2)
-        ax.plot(values, heights, label=label, **{"ls": "", "ms": 12, "mec": "w"} | mark)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=rows, yticklabels=table, **labels)
-    ax.tick_params(left=False)
+def curve(ax, x, y, name, at=-1, shift=(8, 0), align="left", **style):
+    """A line with its name beside its point number `at`, `shift` points away."""
+    line, = ax.plot(x, y, **style)
+    ax.annotate(name, (x[at], y[at]), shift, textcoords="offset points", color=line.get_color(),
+                va="center", ha=align, weight="bold", fontsize=14)
 
 
-def log_ticks(values, *axes):
-    """Name these values, and only these, on logarithmic axes."""
-    for axis in axes:
-        axis.set_ticks(values, [f"{value:g}" for value in values])
-        axis.set_ticks([], minor=True)
+def arrow(ax, tip, color, lw=4):
+    """An arrow from the origin to a tip in the plane."""
+    ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>,head_width=0.4", "lw": lw,
+                                             "color": color, "shrinkA": 0, "shrinkB": 0})
 
 
-# --- The figures, in the order of the lesson ------------------------------------------------------
+# --- What several figures measure -----------------------------------------------------------------
 
-FILM_STEPS = (0, *np.unique(np.geomspace(1, 600, 16).astype(int)).tolist())
+
+def correlation(first, second, where):
+    """Pearson's r of the entries of two matrices, where a third is true."""
+    return float(np.corrcoef(first[where], second[where])[0, 1])
+
+
+def busiest(trained):
+    """The output with most sources in A, the first of these."""
+    return int(np.argmax((trained.task.A > 0).sum(axis=1)))
+
+
+def live(trained):
+    """Targets whose gate opens in more than 1 % of the examples, (n, 1) booleans."""
+    return (np.mean(trained.x @ trained.U.T + trained.b > 0, axis=0) > 0.01)[:, None]
+
+
+def overlap(trained):
+    """Share of the real weights that are smaller than the largest hundredth of interference."""
+    U, real = trained.U, trained.is_real
+    return np.mean(U[real] < np.quantile(U[~real], 0.99))
+
+
+def free(trained):
+    """Share of interference that source j alone never shows at target i: max(U_ij, 0) <= -b_i."""
+    return np.mean((np.maximum(trained.U, 0) <= -trained.b[:, None])[~trained.is_real])
+
+
+def stored(trained):
+    """Indices of the features that a tied model represents: W_i longer than 1/2."""
+    return np.flatnonzero(np.linalg.norm(trained.model.W, axis=0) > 0.5)
+
+
+def by_angle(W):
+    """Features in the plane, W (2, n), in the order of their angles."""
+    return W[:, np.argsort(np.arctan2(W[1], W[0]))]
+
+
+# --- Chapter 1: sparse features share dimensions --------------------------------------------------
+
+
+@figure("reproduced, drawn anew", "the note")
+def one_output(seed):
+    """Which of an output's 128 weights are circuit? A few, and the rest can go.
+
+    The output with most sources in A, and the first example in which it fires.
+    """
+    model = itf.block_model(seed)
+    i, x, y = busiest(model), model.x, model.y
+    A, U, b, real, score = model.task.A, model.U, model.b, model.is_real[i], model.scores["all_three"]
+    drive = x @ np.stack([U[i], U[i] * real], axis=1)            # (B, 2): whole, and real only
+    bias = b[i], itf.best_bias(drive, y[:, [i, i]])[1]
+    before, after = np.mean((tm.relu(drive + bias) - y[:, [i]])**2, axis=0)
+    example = x[np.argmax(drive[:, 0] + b[i] > 0)]
+    strips = {"A\nthe task": A[i], "U\nthe model": U[i], "\u0394L\nif one is\nremoved": model.dL[i],
+              "score\nall three": np.maximum(score[i] - np.median(score), 0),
+              "U x\none\nexample": U[i] * example}
+    slide, axes = new_slide(f"Of this output's 128 weights {real.sum()} are real. Keep those, refit "
+                            f"its bias: error {before:.3f} \u2192 {after:.3f}", 1, 5, sharex=True)
+    for ax, (name, row) in zip(axes, strips.items()):
+        ax.axvspan(i // 16 * 16 - 0.5, i // 16 * 16 + 15.5, color="0.94")
+        sticks(ax, row, real, width=7, xlim=(-1, 128), yticks=())
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=14)
+        ax.spines["left"].set_visible(False)
+    axes[-1].set_xlabel("source j (green: real; orange: interference; grey: the output's block)")
+    return slide, {"error left": after / before, "error": before, "real": real.sum()}
+
+
+FILM_STEPS = (0, 30, 60, 90, 120, 150, 180, 220, 260, 300, 400, 600)
+
+
+@functools.cache
+def film(seed):
+    """W of a pentagon and of a simple model at FILM_STEPS of their training: two dicts by step."""
+    runs = []
+    for n, m, density, rate, scale in ((5, 2, 0.05, 1e-2, 0.3), (100, 20, 0.02, 1e-3, None)):
+        model = tm.TiedModel.initialise(tm.generator(seed), n, m, scale)
+        history = tm.train(model, tm.identity_task(n, density), FILM_STEPS[-1], learning_rate=rate,
+                           seed=seed, snapshots=FILM_STEPS, progress=itf.counter)
+        runs.append({step: itf.read_only(p["W"]) for step, p in history.snapshots.items()})
+    return runs
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")
 def training(seed, step=FILM_STEPS[-1]):
     """How do a pentagon and two kinds of weight come about? By parting: watch the film."""
-    small, large = (run[step]["W"] for run in itf.film(seed, FILM_STEPS))
-    U = large.T @ large
-    real = np.eye(len(U), dtype=bool)
-    slide, (left, right) = new_figure(2, height=5.6)
-    slide.set_layout_engine(None)                  # the same places in all pictures
-    slide.subplots_adjust(left=0.05, right=0.97, bottom=0.13, top=0.83)
-    slide.suptitle(f"training step {step}", weight="bold", family="monospace")
-    arrows(left, small, "5 features in 2 dimensions")
-    histograms(right, [("interference", ORANGE, "", U[~real]), ("real", GREEN, "//", U[real])],
-               np.linspace(-1, 1.5, 51), title="100 features in 20 dimensions", yscale="log",
-               ylim=(0.7, 20000))
-    return slide, {"final diagonal": U[real].mean()}
+    small, large = (run[step] for run in film(seed))
+    U, diagonal = large.T @ large, np.eye(100, dtype=bool)
+    slide, (left, right) = new_slide(f"training step {step:3}", 2)
+    for tip in small.T:
+        arrow(left, tip, "black")
+    left.set(title="5 features in 2 dimensions", xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal",
+             **BARE)
+    histogram(right, U, diagonal, np.linspace(-1, 1.5, 51), title="100 features in 20 dimensions",
+              yscale="log", ylim=(0.7, 20000), xlabel="virtual weight (green: the diagonal)")
+    return slide, {"diagonal": U[diagonal].mean(), "interference std": U[~diagonal].std()}
 
 
-@figure("a definition, drawn without data", "the note, introduction")
+@figure("a definition, with a trained pentagon's numbers", "the note, introduction")
 def circuit(seed, source=1, target=3):
-    """What is a virtual weight? All paths from a source to a target, taken as one arrow."""
-    heights, middles = np.linspace(1, 0, 5), (0.75, 0.25)
-    frame = {"frame_on": False, "xticks": (), "yticks": (), "xlim": (-0.2, 2.2),
-             "ylim": (-0.3, 1.1)}
-    slide, (small, lifted) = new_figure(2, height=6.4, subplot_kw=frame)
-    small.set_title("the small model: all paths through the middle")
-    lifted.set_title("lifted: one arrow for each pair")
-    formula = r"$U_{ij} = \sum_k (W_{up})_{ik} (W_{down})_{kj}$"
-    lifted.text(1, -0.22, formula, ha="center", fontsize=20)
-    for i, height in enumerate(heights):
-        lifted.plot([0, 2], [[height] * 5, heights], color="0.85", lw=1.5)
-        small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.85", lw=1.5)
-        for ax, end, name in ((small, 0, "x"), (small, 2, "z"), (lifted, 0, "x"), (lifted, 2, "z")):
-            ax.text(end, height, f"${name}_{i}$", ha="center", va="center", fontsize=20, zorder=3,
-                    bbox={"boxstyle": "circle", "fc": "w", "ec": "k", "lw": 2})
-    first, last = heights[[source, target]]
-    small.plot([0, 1, 2], [[first] * 2, middles, [last] * 2], "--", color=ORANGE)
-    small.plot([1, 1], middles, "s", color="k", ms=20)
-    for end, color, line, name in ((source, GREEN, "-", "real"),
-                                   (target, ORANGE, "--", "interference")):
-        lifted.annotate("", (1.88, heights[end]), (0.12, first), arrowprops={
-            "arrowstyle": "-|>,head_width=0.6,head_length=1", "lw": 4, "color": color, "ls": line})
-        above = 0.35 * first + 0.65 * heights[end] + 0.06
-        lifted.text(1.3, above, f"{name}: $U_{{{end}{source}}}$", color=color, ha="center",
-                    bbox={"color": "white", "pad": 1})
-    caption(slide, """Paths from one source to one target add up to one virtual weight. The task
-        asks for few of them; the others exist because features share the middle.""")
-    return slide, {"virtual weights": len(heights)**2}
+    """What is a virtual weight? The sum over all paths from a source to a target."""
+    W = by_angle(itf.pentagon_models(seed, 0.05, 1.0)[0][1].model.W)
+    U, heights, middles = W.T @ W, np.linspace(1, 0, 5), (0.72, 0.28)
+    slide, (small, lifted) = new_slide("All paths from a source to a target add up to one weight",
+                                       2, subplot_kw=BARE | {"xlim": (-0.25, 2.25)})
+    small.set_title("the model: through two dimensions")
+    lifted.set_title("lifted: one virtual weight for each pair")
+    white = {"ha": "center", "bbox": {"color": "white", "pad": 1}}
+    for height in heights:
+        small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.88", lw=1.5)
+        lifted.plot([0, 2], [[height] * 5, heights], color="0.88", lw=1.5)
+    for end, color, lw in ((target, ORANGE, 3), (source, GREEN, 6)):
+        for k, middle in enumerate(middles):
+            small.plot([1, 2], [middle, heights[end]], color=color, lw=lw)
+            small.text(1.55, 0.45 * middle + 0.55 * heights[end], f"{W[k, end]:+.2f}", **white)
+        lifted.plot([0, 2], heights[[source, end]], color=color, lw=lw)
+        total = " ".join(f"{path:+.2f}" for path in W[:, source] * W[:, end])
+        lifted.text(1.15, 0.42 * heights[source] + 0.58 * heights[end] + 0.09,
+                    f"$U_{{{end}{source}}}$ = {total} = {U[end, source]:+.2f}", **white)
+    for k, middle in enumerate(middles):
+        small.plot([0, 1], [heights[source], middle], color="black")
+        small.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:+.2f}", **white)
+    for ax in (small, lifted):
+        for end, name in ((0, "x"), (2, "z")):
+            for k, height in enumerate(heights):
+                ax.text(end, height, f"${name}_{k}$", ha="center", va="center", fontsize=18,
+                        bbox={"boxstyle": "circle", "fc": "w", "lw": 2})
+    return slide, {"sum over paths": W[:, source] @ W[:, target], "U": U[target, source]}
 
 
-@figure("reproduced", "Toy Models of Superposition (Elhage et al. 2022), introduction")
+@figure("reproduced", "Toy Models of Superposition, introduction")
 def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
-    """How do 5 features share 2 dimensions? The sparser they are, the more of them move in."""
-    slide, axes = new_figure(3, 2, height=7.2)
-    gaps, failed, starts = {}, 0, 0
-    for density, plane, grid in zip(densities, *axes):
-        trained = itf.pentagon_models(seed, density, decay)
-        failed += itf.failed_starts(trained)
-        starts += len(trained)
-        W = trained[0][1].model.W
-        gaps[f"gaps at density {density:g}"] = last = itf.gaps_between(W)
-        arrows(plane, W, f"density {density:g}: {len(last)} stored")
-        image = heatmap(grid, W.T @ W, "", 1.4, digits=1)
-    slide.colorbar(image, ax=axes[1], shrink=0.9, label="virtual weight U")
-    caption(slide, f"""Off the diagonal of U stands interference. Pentagon: {last.min():.0f} to
-        {last.max():.0f} degrees apart; {failed} of {starts} starts ended worse.""")
-    return slide, {"widest gap (degrees)": last.max(), "narrowest gap (degrees)": last.min(),
-                   "failed starts": failed, "starts": starts, **gaps}
+    """How do 5 features share 2 dimensions? The sparser they are, the more of them move in.
+
+    Importance falls by `decay` from each to the next; the best of four starts.
+    """
+    slide, axes = new_slide("The sparser, the more of them share. Shadows on arrow 0 are row 0 of U",
+                            len(densities), 2, squeeze=False)
+    numbers = {}
+    for density, plane, rows in zip(densities, *axes):
+        model = itf.pentagon_models(seed, density, decay)[0][1]
+        W = model.model.W
+        e = W[:, 0] / np.linalg.norm(W[:, 0])                    # turn arrow 0 to the right
+        W = np.array([[e[0], e[1]], [-e[1], e[0]]]) @ W
+        long = by_angle(W[:, stored(model)])
+        angles = np.degrees(np.arctan2(long[1], long[0]))
+        numbers[f"gaps at {density:g}"] = gaps = np.diff(angles, append=angles[:1] + 360)
+        for k in stored(model):
+            plane.plot([W[0, k]] * 2, [0, W[1, k]], ":", color="0.4", lw=2)
+            arrow(plane, W[:, k], ORANGE if k else GREEN)
+            plane.text(*(1.22 * W[:, k]), str(k), ha="center", va="center", weight="bold")
+        plane.axhline(0, color=GREEN, lw=1)
+        plane.set(title=f"density {density:g}: {len(gaps)} stored", aspect="equal",
+                  xlim=(-1.6, 1.6), ylim=(-1.5, 1.5), **BARE)
+        sticks(rows, model.U, model.is_real, 0.42, 12, xticks=range(5), yticks=-np.arange(5),
+               yticklabels=[f"row {i}" for i in range(5)], xlabel="source j", ylim=(-4.6, 0.7))
+    return slide, {"widest gap (degrees)": gaps.max(), "narrowest gap (degrees)": gaps.min(),
+                   "diagonal": model.U.diagonal().max(), **numbers}
 
 
-@figure("exact, and measured", "Toy Models of Superposition; Persona Vectors (2025)")
-def cost_of_sharing(seed, densities=(0.25, 0.1, 0.05, 0.02, 0.003), decay=0.97):
-    """What does it cost to share a dimension? Worst push and steering: 1 / D, both of them."""
-    slide, axes = new_figure(2, height=6.8)
-    models = [itf.converged_model(seed, density, batch_size=256) for density in densities]
-    equal = [itf.sharing_costs(model, itf.stored_features(model.model.W)[::9]) for model in models]
-    early = itf.simple_model(seed, 300, 0.05, decay=decay)
-    length = np.linalg.norm(early.model.W, axis=0)
-    some = np.flatnonzero(length > 0.1)[::4]
-    uneven = itf.sharing_costs(early, some)
-    groups = {key: np.concatenate([costs[key] for costs in equal]) for key in equal[0]}
-    looks = {"gain": ("worst push: (gain / own weight)\u00b2", "^", VERMILION, 9),
-             "before": ("steering, before the relu", "o", "k", 5),
-             "after": ("steering, after the relu", "s", SKY, 7)}
-    for ax, costs, top, ticks, title in (
-            (axes[0], groups, 6, (1, 2, 3, 4, 5), "equally important"),
-            (axes[1], uneven, 300, (1, 3, 10, 30, 100, 300), "unequal, stopped early")):
-        ax.plot([1, top], [1, top], color="0.7", lw=8, alpha=0.6, label="derived: 1 / D")
-        for key, (label, marker, color, size) in looks.items():
-            ax.plot(costs["shared"], costs[key], marker, color=color, ms=size, label=label)
-        ax.set(xscale="log", yscale="log", xlabel="features per dimension, 1 / D", title=title,
-               xlim=(0.95, 1.2 * top), ylim=(0.95, top))
-        log_ticks(ticks, ax.xaxis, ax.yaxis)
-    for density, costs in zip(densities, equal):
-        place = 1.03 * costs["shared"].max(), costs["after"].mean()
-        axes[0].text(*place, f"{density:g}", va="center", fontsize=12)
-    axes[0].set_ylabel("squared effect / the wanted one's")
-    axes[0].legend(loc="upper left", title="blue: density beside it")
-    gain_off, off = (np.abs(uneven[key] / uneven["shared"] - 1) for key in ("gain", "before"))
-    after = [costs["after"].mean() - 1 for costs in equal]
-    caption(slide, f"""A worst push and a steered feature pay the same, 1 / D, up to
-        {np.nanmax(groups["gain"]):.1f}; the relu hides much. Steering leaves the law where features
-        are hardly stored (right).""")
-    return slide, {"gain off the law": np.nanmax(np.abs(groups["gain"] / groups["shared"] - 1)),
-                   "steering off the law": np.abs(groups["before"] / groups["shared"] - 1).max(),
-                   "largest gain": np.nanmax(groups["gain"]), "after, sparsest": after[-1],
-                   "random push": np.nanmean(groups["random"]), "largest after": max(after),
-                   "side effects after the relu": after,
-                   "uneven: gain off": np.nanmax(gain_off),
-                   "uneven: steering off, stored": off[length[some] > 0.5].max(),
-                   "uneven: steering off, hardly stored": off[length[some] < 0.2].max()}
+@figure("derived; how near, and what the relu leaves: ours", "Toy Models; Persona Vectors (2025)")
+def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
+    """What does it cost to share a dimension? At least 1 / share, and training comes near."""
+    slide, (shapes, near, steered) = new_slide(
+        "No read-out pays less than 1 / its share of a dimension", 3)
+    for place, k in enumerate((1, 2, 5)):                        # k features in one or two dimensions
+        squares = np.cos(2 * np.pi * np.arange(k) / k)**2
+        for j, square in enumerate(squares):
+            shapes.bar(place, square, 0.7, squares[:j].sum(), color=ORANGE if j else GREEN, ec="w")
+        shapes.text(place, squares.sum() + 0.05, f"{squares.sum():.3g}", ha="center", weight="bold")
+    shapes.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], ylim=(0, 2.9),
+               title="row of U, squared: the price", ylabel="$|U_i|^2 / U_{ii}^2$")
+    models = {"tied": (itf.simple_model(seed), 25, {"color": "0.6"}),
+              "untied, density 0.1": (itf.untied_model(seed, 0.1), 88, {"color": "0.3", "ls": "--"}),
+              "untied, density 0.02": (itf.untied_model(seed, 0.02), 75, {"color": "black"})}
+    numbers = {}
+    for name, (model, at, line) in models.items():
+        over = np.sort(itf.price(model.U) * itf.shares(model.U))
+        curve(near, np.arange(len(over)), over, name, at, (0, 16), "right", **line)
+        numbers[f"price times share, {name}"] = np.median(over)
+    near.axhline(1, color="black", lw=1)
+    near.set(title="price times share, trained", xlabel="feature, sorted", ylim=(0.9, 2))
+    effects = []
+    for density in densities:
+        model = itf.simple_model(seed, density, converged=True)
+        effects.append(np.mean([itf.steering_side_effects(model.model, model.x, j)
+                                for j in stored(model)[::9]], axis=0))
+        numbers[f"side effects at {density:g}"] = effects[-1][1]
+    before, after = np.transpose(effects)
+    curve(steered, densities, before, "before the relu", -2, (-10, -16), "right", color="0.5",
+          marker="o")
+    curve(steered, densities, after, "after it", -2, (-4, 16), "right", color="black", marker="o")
+    steered.set(title="side effects of steering, tied", xscale="log", ylim=(0, 5),
+                xlabel="density of features", xticks=densities, xticklabels=densities)
+    steered.minorticks_off()
+    return slide, {"mean price": itf.price(models["tied"][0].U).mean(), **numbers}
+
+
+# --- Chapter 2: so weights share too --------------------------------------------------------------
 
 
 @figure("reproduced", "the note")
-def decomposition(seed):
-    """Can U be split into real and interference weights? Yes, and here two definitions agree."""
+def decomposition(seed, corner=24):
+    """Can U be split into real and interference weights? Yes, and here two definitions agree.
+
+    Rows and columns 0 to `corner` - 1 are drawn; the numbers are those of the whole matrix.
+    """
     model = itf.simple_model(seed)
-    U, A, start = model.U, model.task.A, (model.U, model.b, model.task)
+    U, real, start = model.U, model.is_real, (model.U, model.b, model.task)
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
-    U_fixed, _ = itf.ideal_weights(*start, seed=seed, train_bias=False, progress=itf.counter)
-    parts = A, U, *itf.decompose_by_ideal(U, U_star), *itf.decompose_by_loss(U, model.dL)
-    titles = ("A: the task", "U: the model  =", "ideal U* (Definition 1)  +", "interference",
-              "real (Definition 2)  +", "interference")
-    slide = Slide(figsize=(12.8, 7.2), layout="constrained")
-    axes = slide.subplot_mosaic("AUrs;AUtu", subplot_kw={"xticks": (), "yticks": ()})
-    for ax, matrix, title in zip(axes.values(), parts, titles):
-        image = heatmap(ax, matrix, title, labels=("", ""))
-    slide.colorbar(image, ax=list(axes.values()), shrink=0.7, label="weight from j to i")
-    spread = U[A == 0].std()
-    caption(slide, f"""Both definitions of a real weight find the diagonal. What is left has
-        standard deviation {spread:.2f}.""")
-    return slide, {"interference std": spread, "diagonal mean": np.diag(U).mean(),
-                   "U* off identity": np.abs(U_star - A).max(),
+    U_fixed, _ = itf.ideal_weights(*start, seed=seed, only=("U",), progress=itf.counter)
+    slide, axes = new_slide("What training left is a diagonal and interference, by both definitions",
+                            "UUrs;UUtu", subplot_kw=BARE)
+    parts = {"U: every row is one output": U, "= U*, the ideal (Definition 1)": U_star,
+             "+ interference": U - U_star, "= real by loss (Definition 2)": real * U,
+             "+ interference ": ~real * U}
+    for ax, (title, part) in zip(axes.values(), parts.items()):
+        width = 7 if ax is axes["U"] else 3.5
+        sticks(ax, part[:corner, :corner], real[:corner, :corner], 1.1, width, title=title)
+    return slide, {"interference std": U[~real].std(), "diagonal": np.diag(U).mean(),
+                   "U* off identity": np.abs(U_star - model.task.A).max(),
                    "U* diagonal, bias fixed": np.diag(U_fixed).mean(),
-                   "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
-                   "real": model.is_real.sum(), "real on diagonal": np.diag(model.is_real).sum()}
+                   "ideal loss over the model's":
+                       itf.lifted_loss(U_star, b_star, model.x, model.y) / model.loss,
+                   "real": real.sum(), "real on diagonal": np.diag(real).sum()}
 
 
-@figure("reproduced", "the note; Towards Monosemanticity (2023), e.g. its Hebrew feature")
-def weight_histogram(seed):
-    """What would one see with nothing but the weights? A bulk and, apart from it, a bump."""
-    model = itf.simple_model(seed)
-    real, rest = model.U[model.is_real], model.U[~model.is_real]
-    bins = np.linspace(model.U.min(), model.U.max(), 61)
-    peak = bins[np.argmax(np.histogram(rest, bins)[0]):][:2].mean()     # middle of the fullest bin
-    harms = np.mean(model.dL[~model.is_real] < 0)
-    slide, (whole, row) = new_figure(2, sharex=True)
-    helps_and_harms(whole, model.U, model.dL, bins, f"all {model.U.size} weights")
-    helps_and_harms(row, model.U[0], model.dL[0], bins, "the weights into feature 0")
-    caption(slide, f"""Interference peaks at {peak:+.2f} with a long tail below; real weights are
-        the bump at {real.mean():.2f}. {harms:.0%} of interference weights harm.""")
-    return slide, {"real mean": real.mean(), "interference peak": peak, "share that harms": harms,
-                   "smallest interference": rest.min(), "gap": real.min() - rest.max()}
+@figure("reproduced", "the note; Towards Monosemanticity (2023), its Hebrew and base64 features")
+def weight_histograms(seed):
+    """Could one tell from the weights alone? In the simple model yes; with many sizes, no."""
+    simple, block = itf.simple_model(seed), itf.block_model(seed)
+    slide, axes = new_slide("A bump apart from the bulk, but only while real weights have one size",
+                            2, 2, sharex="col")
+    for column, model, i, name in zip(axes.T, (simple, block), (0, busiest(block)),
+                                      ("simple model", "block model")):
+        bins = np.linspace(model.U.min(), model.U.max(), 51)
+        histogram(column[0], model.U, model.is_real, bins, title=f"{name}: all its weights",
+                  yscale="log")
+        histogram(column[1], model.U[i], model.is_real[i], bins, title=f"row {i}: one output",
+                  xlabel="virtual weight")
+    rest, off = simple.U[~simple.is_real], simple.dL[~np.eye(100, dtype=bool)]
+    counts, edges = np.histogram(rest, 60)
+    return slide, {"real below the top 1 % of interference": overlap(block),
+                   "gap": simple.U[simple.is_real].min() - rest.max(), "free": free(simple),
+                   "peak of interference": edges[np.argmax(counts):][:2].mean(),
+                   "harm in all effects off the diagonal": np.minimum(off, 0).sum() / -np.abs(off).sum()}
 
 
-@figure("reproduced; what the start does is ours", "the note")
+@figure("reproduced; what the start does, ours", "the note")
 def two_models(seed):
-    """Does interference repeat when a model is trained again? In part, and from its start only."""
-    early = itf.simple_model(seed), itf.simple_model(seed, start=seed + 1)
-    first, other_start, other_data = (
-        itf.converged_model(data, 0.02, batch_size=256, start=start)
-        for data, start in ((seed, None), (seed + 1, None), (seed + 1, seed)))
-    pairs = {"another start, early": early, "another start": (first, other_start),
-             "other data, same start": (first, other_data)}
-    real = first.task.A > 0
-    slide, axes = new_figure(3, sharex=True, sharey=True, height=6)
+    """Does interference repeat when a model is trained again? Not from another start."""
+    first = itf.simple_model(seed, start=seed, converged=True)
+    pairs = {"another start\n300 steps": (itf.simple_model(seed), itf.simple_model(seed, start=seed + 1)),
+             "another start\n3000 steps": (first, itf.simple_model(seed + 1, start=seed + 1,
+                                                                   converged=True)),
+             "other data, same start\n3000 steps": (first, itf.simple_model(seed + 1, start=seed,
+                                                                            converged=True))}
+    slide, axes = new_slide("Train again from another start: the real weights come back, "
+                            "interference does not", 3, sharex=True, sharey=True)
     numbers = {}
     for ax, (name, (one, again)) in zip(axes, pairs.items()):
-        numbers[f"r, {name}"] = r = itf.correlation(one.U[~real], again.U[~real])
-        numbers[f"real, {name}"] = [again.U[real].min(), again.U[real].max()]
-        two_runs(ax, one.U, again.U, real, 16, f"{name}: r = {r:.2f}", (-1, 1.6),
-                 xlabel=f"U after {300 if 'early' in name else 3000} steps")
+        r = correlation(one.U, again.U, ~one.is_real)
+        numbers |= {f"r, {name.replace(chr(10), ', ')}": r,
+                    f"smallest real, {name.replace(chr(10), ', ')}": again.U[one.is_real].min()}
+        dots(ax, one.U, again.U, one.is_real, 6, title=f"{name}: r = {r:.2f}", aspect="equal",
+             xlabel="U")
     axes[0].set_ylabel("U, trained again")
-    axes[0].legend(loc="lower right", markerscale=2, fontsize=12)
-    edge = np.quantile(first.U[~real], 0.999)
-    axes[1].axvline(edge, color="k", lw=1.5, linestyle="--")
-    axes[1].text(edge + 0.05, 0.5, f"99.9 % of\ninterference\nbelow {edge:.2f}", fontsize=12)
-    caption(slide, """Real weights come back from every start. Interference comes back, in part,
-        from the same start on other data, and not from another start.""")
-    return slide, {**numbers, "edge": edge}
-
-
-@figure("reproduced", "the note; Towards Monosemanticity (2023), its base64 feature")
-def block_histogram(seed):
-    """What if real and interference weights overlap? Then no threshold on the weight finds them."""
-    model, numbers = itf.block_model(seed), {}
-    real, rest = model.U[model.is_real], model.U[~model.is_real]
-    for name, m in itf.three_models(seed).items():
-        outside, top = m.task.A == 0, np.quantile(m.U[~m.is_real], 0.99)
-        numbers |= {f"overlap, {name}": np.mean(m.U[m.is_real] < top),
-                    f"silent targets, {name}": np.sum(~m.live),
-                    f"loss over constant, {name}": m.over_constant,
-                    f"real, {name}": m.is_real.sum(),
-                    f"real in A, {name}": m.is_real[~outside].sum()}
-        for size in (1e-5, 1e-4, 1e-3):
-            large = outside & (np.abs(m.dL) > size)
-            numbers[f"harms, outside A, above {size:g}, {name}"] = np.mean(m.dL[large] < 0)
-    slide, (large, positive) = new_figure(2)
-    harms, helps, in_A = model.dL < -itf.THRESHOLD, model.is_real, model.task.A > 0
-    histograms(large, [("harms, not in A", VERMILION, "\\\\", model.U[harms & ~in_A]),
-                       ("helps, in A", BLUE, "//", model.U[helps & in_A]),
-                       ("helps, not in A", "black", "", model.U[helps & ~in_A])],
-               np.linspace(-0.8, 1, 46), title="weights with |\u0394L| > 0.0001", yscale="log",
-               ylim=(0.7, 1500))
-    groups = [("interference", ORANGE, "", rest[rest > 0]), ("real", GREEN, "//", real)]
-    histograms(positive, groups, np.linspace(0, model.U.max(), 31),
-               title="positive weights, cut off", ylim=(0, len(real) / 3))
-    overlap = numbers["overlap, learned"]
-    caption(slide, f"""{overlap:.0%} of the real weights are smaller than the top 1 % of
-        interference. Outside the circuit A, large effects are harm.""")
-    return slide, {"overlap": overlap, **numbers}
-
-
-@figure("reproduced for one model; the rest is ours", "the note")
-def learned_vs_ideal(seed):
-    """Did training find the circuit, and again? One model nearly did, the other in part."""
-    slide, axes = new_figure(2, 2, height=7.2, sharex="col", sharey=True)
-    makers = {"learned": itf.block_model, "silent": itf.silent_model}
-    numbers = {}
-    for (left, right), (name, make) in zip(axes, makers.items()):
-        model, again = make(seed), make(seed, 1)
-        A, U, wanted = model.task.A, model.U, model.task.A > 0
-        rest = ~wanted & ~model.is_real
-        spread = np.where(wanted, A, np.random.default_rng(seed).uniform(-0.1, -0.02, A.shape))
-        harms = model.dL < -itf.THRESHOLD
-        points(left, spread, U, (("no matter", ~harms & ~model.is_real, NEITHER, 12),
-                                 ("harms", harms, HARMS, 16), ("real", model.is_real, REAL, 36)),
-               ylabel=f"{name} model: U", ylim=(-1, 1.5))
-        left.plot([0, 1], [0, 1], "k:", lw=1.5)
-        points(right, again.U, U, (("not in A", rest, INTERFERENCE, 10),
-                                   ("in A", wanted, {"color": SKY, "marker": "P"}, 45)),
-               xlim=(-1, 1.5))
-        ratio = np.median(U[wanted] / A[wanted])
-        r, r_rest = (itf.correlation(U[mask], again.U[mask]) for mask in (wanted, rest))
-        left.text(0.62, -0.75, f"median U/A: {ratio:.2f}", weight="bold")
-        right.text(-0.95, 1.2, f"r in A: {r:.2f},  r elsewhere: {r_rest:.2f}", weight="bold")
-        numbers |= {f"median U/A, {name}": ratio,
-                    f"too small, {name}": np.mean(U[wanted] < A[wanted]),
-                    f"negative, {name}": np.mean(U[wanted] < 0),
-                    f"r in A, {name}": r, f"r, interference, {name}": r_rest,
-                    f"real again, {name}": np.mean(again.is_real[model.is_real & wanted]),
-                    f"again by chance, {name}": np.mean(again.is_real[wanted])}
-    axes[0, 0].set_title("run 1 against the ideal")
-    axes[0, 1].set_title("run 1 against run 2")
-    axes[1, 0].set_xlabel("ideal weight A (zeros are spread out)")
-    axes[1, 1].set_xlabel("U, run 2")
-    axes[0, 0].legend(loc="upper left", markerscale=2, fontsize=12)
-    axes[0, 1].legend(loc="lower right", markerscale=2, fontsize=12)
-    caption(slide, """Weights come out smaller than the ideal ones. The learned model finds the same
-        circuit again; the silent one, only a part of it.""")
     return slide, numbers
 
 
+@figure("reproduced; where it repeats, ours", "the note")
+def learned_vs_ideal(seed):
+    """Did training find the circuit, and does interference repeat? Smaller; inside blocks."""
+    model, again = itf.block_model(seed), itf.block_model(seed, 1)
+    A, U, real = model.task.A, model.U, model.is_real
+    block, both = np.kron(np.eye(8), np.ones((16, 16))) > 0, live(model) & live(again)
+    places = {"in A": (A > 0) & both, "inside blocks, not in A": block & (A == 0) & both,
+              "between blocks": ~block & both}
+    slide, axes = new_slide("Learned too small; what repeats in a second run is inside the blocks",
+                            2, 2)
+    left, *runs = axes.T.flat
+    dots(left, A[A > 0], U[A > 0], real[A > 0], 25, xlabel="ideal weight A", ylabel="U")
+    for x, y, words in ((0.98, 0.42, "shrinkage"), (0.4, -0.14, "unlearned")):
+        left.text(x, y, words, ha="right", weight="bold")
+    r = {}
+    for ax, (place, where) in zip(runs, places.items()):
+        r[place] = correlation(U, again.U, where)
+        dots(ax, U[where], again.U[where], real[where], 20, title=f"{place}: r = {r[place]:.2f}",
+             xlabel="U", ylabel="U, run 2", xlim=(-0.4, 1.1), ylim=(-0.4, 1.1))
+    inside = places["inside blocks, not in A"]
+    return slide, {**{f"r, {place}": value for place, value in r.items()},
+                   "r of A A^T A and both runs": correlation(A @ A.T @ A, U + again.U, inside),
+                   "too small": np.mean(U[A > 0] < A[A > 0]), "real": real.sum(),
+                   "real in A": np.sum(real & (A > 0)), "in A": np.sum(A > 0),
+                   "loss over the constant's": model.over_constant,
+                   "targets that hardly fire": np.sum(~live(model))}
+
+
+# --- Chapter 3: what each weight does -------------------------------------------------------------
+
+
 @figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1990)")
-def second_order(seed):
-    """Do two matrix products give the effect of every weight? Nearly: they miss only gate flips."""
-    model, silent = itf.block_model(seed), itf.silent_model(seed)
-    estimate, exact = itf.second_order_effects(model.U, model.b, model.x, model.y), model.dL
-    flips = itf.gate_flip_rate(model.U, model.b, model.x)
-    often, r = flips > np.quantile(flips, 0.99), itf.correlation(estimate, exact)
-    of_error, of_effect = (size[often].sum() / size.sum()
-                           for size in (np.abs(estimate - exact), np.abs(exact)))
-    slide, ax = new_figure(height=7)
-    ends = 1.5 * min(estimate.min(), exact.min()), 1.5 * max(estimate.max(), exact.max())
-    ax.plot(ends, ends, color=GREY, lw=1.5, zorder=0)
-    points(ax, estimate, exact, (
-        ("other weights", ~often, NEITHER, 60),
-        ("the 1 % that flip gates most often", often, {"color": BLUE, "marker": "P"}, 60)))
-    ax.set(xlabel="second-order estimate", ylabel="exact \u0394L", xlim=ends, ylim=ends,
-           xscale=SYMLOG, yscale=SYMLOG, title=f"the effect of {exact.size} weights: r = {r:.3f}")
-    log_ticks(EFFECTS, ax.xaxis, ax.yaxis)
-    ax.legend(loc="upper left", markerscale=1.5)
-    caption(slide, f"""The marked 1 % carry {of_error:.0%} of the error, but also
-        {of_effect:.0%} of all |\u0394L|: most of them are simply large.""")
-    other = itf.second_order_effects(silent.U, silent.b, silent.x, silent.y)
-    return slide, {"r": r, "error share of flippers": of_error,
-                   "effect share of flippers": of_effect,
-                   "r, silent model": itf.correlation(other, silent.dL)}
+def one_weight(seed):
+    """Why does training leave harmful weights in? It cannot move one weight alone.
+
+    The loss of one output of the pentagon if one weight were another: exact, and as a parabola.
+    """
+    model, block = itf.pentagon_models(seed, 0.05, 1.0)[0][1], itf.block_model(seed)
+    u, x, y = model.U[0].astype(float), model.x, model.y[:, 0]
+    z = x @ u + model.b[0]
+    slide, axes = new_slide("The slope at an interference weight is not 0: it cannot move alone", 2)
+    numbers = {}
+    for ax, j, name, color in zip(axes, (0, np.argsort(u)[-2]), ("real", "interference"),
+                                  (GREEN, ORANGE)):
+        values = np.linspace(0, 1.15 * u[j], 60)
+        step = values - u[j]
+        exact = [1000 * np.mean((tm.relu(z + s * x[:, j]) - y)**2) for s in step]
+        now, gate = 1000 * np.mean((tm.relu(z) - y)**2), z > 0
+        slope, curvature = 2000 * np.mean(gate * (z - y) * x[:, j]), 1000 * np.mean(gate * x[:, j]**2)
+        curve(ax, values, exact, "exact", 5, (0, -22), color=color, lw=6)
+        curve(ax, values, now + slope * step + curvature * step**2, "parabola: gates held", 14,
+              (12, 14), color="black", ls="--")
+        ax.plot(values[[35, -1]], now + slope * step[[35, -1]], color="0.5", lw=2)
+        ax.plot(u[j], now, "o", color=color, mec="black", ms=16, zorder=5)
+        ax.set(title=f"{name} weight, trained to {u[j]:.2f}", xlabel="if it were")
+        numbers[f"slope at {name}"] = slope / 1000
+    axes[0].set_ylabel("error of output 0, \u00d7 1000")
+    estimates = [itf.second_order_effects(m.U, m.b, m.x, m.y) for m in (model, block)]
+    positive = (model.U > 0) & ~model.is_real
+    wrong = (estimates[0] > 0) != (model.dL > 0)
+    return slide, {**numbers, "parabola of the wrong sign": wrong[positive].mean(),
+                   "r of parabola and exact, block": correlation(estimates[1], block.dL, block.U != 0)}
 
 
-@figure("ours", "both axes: Turner, Wu, Batson (2026)")
-def effectiveness(seed):
-    """Do the weights that move the output most help? That depends on the model."""
-    slide, axes = new_figure(2, sharex=True, sharey=True, height=7)
-    share = {}
-    panels = {"learned": axes[0], "silent": axes[1]}
-    for name, model in itf.three_models(seed).items():
-        effect = model.scores["effectiveness"]
-        half = 1.96 * itf.ablation_standard_errors(model.U, model.b, model.x, model.y)
-        helps, harms = model.dL > half, model.dL < -half
-        top = itf.ranking(effect)[:effect.size // 100]
-        share[name] = harms.flat[top].mean()
-        if ax := panels.get(name):
-            points(ax, effect, model.dL, (("not told apart from 0", ~helps & ~harms, NEITHER, 22),
-                                          ("harms", harms, HARMS, 22), ("helps", helps, HELPS, 22)),
-                   xscale="log", xlim=(1e-7, 0.2), xlabel="effectiveness: squared change",
-                   title=f"{name} model")
-            ax.errorbar(effect.flat[top[::8]], model.dL.flat[top[::8]], half.flat[top[::8]],
-                        fmt="none", ecolor="k", elinewidth=1, capsize=3)
-            ax.axvspan(effect.flat[top[-1]], 0.2, color="0.93", zorder=0)
-            ax.text(0.15, 0, f"top 1 %:\n{share[name]:.0%} harm", ha="right", va="center",
-                    weight="bold")
-    axes[0].set(yscale=SYMLOG, ylabel="helpfulness: \u0394L \u00b1 1.96 errors")
-    log_ticks(EFFECTS, axes[0].yaxis)
-    axes[0].legend(loc="upper left", markerscale=2)
-    caption(slide, f"""Of the most effective percent {share["learned"]:.0%} harm in one model,
-        {share["silent"]:.0%} in another, {share["third"]:.0%} in a third (not shown). Moving the
-        output is not helping.""")
-    return slide, {f"harm in the top 1 %, {name}": value for name, value in share.items()}
+@figure("derived, then measured; ours", "`predicted_effects`")
+def law(seed, densities=(0.3, 0.5, 0.6, 0.75, 0.9)):
+    """Can one know without an ablation what a weight does? Outside the circuit, nearly.
+
+    Large: effects above 0.001. Models of other densities are trained like the block model.
+    """
+    model = itf.block_model(seed)
+    outside = model.task.A == 0
+    derived = 1000 * itf.predicted_effects(model.U, model.b, model.x, model.task.A)[outside]
+    exact = 1000 * model.dL[outside]
+    slope = derived @ exact / (derived @ derived)
+    slide, (left, right) = new_slide("Outside the circuit a weight does harm, as its square; above "
+                                     "density 2/3, help", 2)
+    end = np.array([derived.min(), 0])
+    left.plot(derived, exact, ".", color=ORANGE, ms=6, rasterized=True)
+    curve(left, end, end, "as derived", 0, (12, 0), color="black", lw=1.5)
+    curve(left, end, slope * end, f"slope {slope:.2f}:\nthe relu hides the rest", 0, (0, 200),
+          color="black", ls=":")
+    left.set(xlabel="derived \u0394L \u00d7 1000: \u2212q (\u03c3\u00b2 \u2212 \u03bc\u00b2) U\u00b2",
+             ylabel="exact \u0394L \u00d7 1000", title=f"{outside.sum()} weights outside A")
+    helping = {}
+    for density in densities:
+        other = itf.block_model(seed, 0, density)
+        large = (other.task.A == 0) & (np.abs(other.dL) > 1e-3)
+        helping[f"helping at density {density:g}"] = np.mean(other.dL[large] > 0)
+    right.axvline(2 / 3, color="black", lw=2, ls=":")
+    right.text(0.655, 0.5, "derived:\nE[x]\u00b2 = Var x\nat density 2/3", ha="right")
+    right.plot(densities, list(helping.values()), "o-", color=ORANGE, ms=12)
+    right.set(xlabel="density of features", title="share of large effects outside A that help",
+              ylim=(-0.05, 1.05))
+    return slide, {"r outside A": np.corrcoef(derived, exact)[0, 1], "slope": slope,
+                   "r of -U^2 alone": correlation(-model.U**2, model.dL, outside), **helping}
 
 
-@figure("ours", "the note gives no initialisation")
-def start(seed, starts=(0.02, 0.05, 0.3, 1)):
-    """Why do targets fall silent? Their rows of W_up are the start, never unlearned."""
-    silent, by_task, r_silent, r_live = np.transpose(
-        [itf.memory_of_start(seed, size) for size in starts])
-    horizontal = {"xscale": "log", "xlabel": "size of the start of W_up"}
-    slide, (left, right) = new_figure(2, sharex=True, subplot_kw=horizontal)
-    left.plot(starts, silent, "o-", color=VERMILION, ms=10)
-    left.plot(starts, by_task, "k:", lw=2)
-    left.text(starts[0], silent[-1], "silent targets, of 128", color=VERMILION, weight="bold")
-    left.text(starts[-1], by_task[-1] - 8, "of these, silent in the task", ha="right")
-    right.plot(starts, r_silent, "o-", color=VERMILION, ms=10)
-    right.plot(starts, r_live, "s--", color="k", ms=9)
-    right.text(0.2, r_silent[2] + 0.05, "silent targets", color=VERMILION, ha="right",
-               weight="bold")
-    right.text(0.5, r_live[2] + 0.02, "live targets")
-    left.set(title="what falls silent", ylim=(-6.4, 128))
-    right.set(title="cosine of rows of W_up with their start", ylim=(-0.0525, 1.05))
-    log_ticks(starts, left.xaxis, right.xaxis)
-    caption(slide, f"""From an ordinary start (1), {silent[-1]:.0f} of 128 targets end silent; from
-        a twentieth of it, {silent[1]:.0f}. Silent rows are then mostly what they started as.""")
-    return slide, {f"silent, start {starts[-1]:g}": silent[-1],
-                   f"silent, start {starts[1]:g}": silent[1],
-                   "by the task": by_task[1], "silent": silent,
-                   "cosine, silent rows": r_silent[-1], "cosine, live rows": r_live[-1]}
+# --- Chapter 4: what finds the circuit ------------------------------------------------------------
 
 
-@figure("order reproduced, on the silent model; the rest is ours", "the note; Circuit Tracing")
-def precision_recall(seed):
-    """What finds the real weights? Activations know silence, geometry more, answers nearly all."""
-    models = itf.three_models(seed)
-    learned, _, silent = models.values()
-    found = {f"{name}, {patient}": model.average_precision(name)
-             for patient, model in models.items() for name in RANKINGS}
-    slide, (left, right) = new_figure(2, height=7.2, width_ratios=(5, 7))
-    for name, word, place in (("second_order", "second\norder", (0.68, 0.92)),
-                              ("live_geometry", "geometry", (0.78, 0.6)),
-                              ("era", "ERA", (0.77, 0.4)), ("weight", "weight", (0.42, 0.5))):
-        precision, recall = itf.precision_recall(learned.scores[name], learned.is_real)
-        left.plot(recall, precision, **LINES[name])
-        left.text(*place, word, color=LINES[name]["color"], weight="bold", ha="center", va="center")
-    left.set(xlabel="recall: real weights found", ylabel="precision: what is found is real",
-             title="learned model", ylim=(0, 1.03), xlim=(0, 1.03))
-    table = {words: {patient: found[f"{name}, {patient}"] for patient in models}
-             for name, words in RANKINGS.items()}
-    dots(right, table, PATIENTS, spread=0.2, xlim=(0, 1.03), title="average precision")
-    right.legend(loc="upper left", fontsize=12)
-    caption(slide, """With silent targets put last, geometry is ahead of ERA on all three models.
-        Right answers tell nearly all where the model learned.""")
-    apart = max(abs(found[f"era, {name}"] - found[f"covariance, {name}"]) for name in models)
-    return slide, {"live geometry": found["live_geometry, learned"], **found,
-                   **{f"{name}, live targets": silent.average_precision(name, silent.live)
-                      for name in ("weight", "era", "twera", "geometry")},
-                   **{f"base rate, {name}": model.is_real.mean() for name, model in models.items()},
-                   "ERA against covariance": apart}
+@figure("reproduced", "the note, its figures on heuristics")
+def heuristics(seed, steps=300):
+    """What finds real weights? Scores from activations find some, answers nearly all."""
+    model = itf.block_stages(seed)[steps]
+    dL, is_real = model.dL, model.is_real
+    slide, (left, right) = new_slide(f"After {steps} steps, as in the note: cheap scores find the "
+                                     "top, not the tail", 2, sharey=True)
+    numbers = {}
+    for name, place, shift in (("frequency", 0.16, (-4, 18)), ("twera", 0.05, (4, 14)),
+                               ("weight", 0.27, (-6, -4)), ("era", 0.5, (6, 6)),
+                               ("second_order", 0.9, (8, 10))):
+        words, line = SCORES[name]
+        precision, recall = itf.precision_recall(model.scores[name], is_real)
+        numbers[f"average precision, {words}"] = itf.average_precision(precision, recall)
+        curve(left, recall, precision, words, np.searchsorted(recall, place), shift,
+              "right" if name == "weight" else "left", **line)
+        right.plot(itf.loss_gain(model.scores[name], dL), precision, **line)
+    oracle, whole = dL[is_real].sum(), dL.sum()
+    right.axvspan(whole, oracle, color="0.93")
+    right.axvline(whole, color="black", lw=2, ls=":")
+    right.plot(oracle, 1, "k*", ms=22)
+    right.axhline(0.8, color="0.7", lw=1.5, zorder=0)
+    right.text(oracle, 1.04, "oracle", ha="right")
+    right.text(whole / 3, 0.81, "80 % precision")
+    right.text(0.98 * whole, 0.13, "same loss as\nthe original", ha="right", rotation=90)
+    left.set(xlabel="recall: share of the real weights that is kept", ylim=(0, 1.1),
+             ylabel="precision: share of what is kept that is real", title="what is found")
+    right.set(xlabel="loss gain: sum of \u0394L over what is kept", title="what it is worth")
+    return slide, {**numbers, "all over oracle": whole / oracle, "real": is_real.sum(),
+                   "base rate": is_real.mean(), "overlap": overlap(model)}
+
+
+LADDER = {"weight": "nothing", "era": "examples", "cosine": "directions", "all_three": "both",
+          "second_order": "answers"}
 
 
 @figure("ours", "the note's question 'Can we beat this?'")
-def compressed_sensing(seed):
-    """Can weights alone give the circuit away? Yes, by sparse codes; best where targets are alive.
+def beyond(seed, stages=(300, 1000), block=1):
+    """Can we beat this? Once the model has learned: directions and activations together do.
 
-    Real: A > 0 where U = A P is the best linear read-out of A, else dL > 1e-4. The control permutes
-    the directions of sources.
+    Left: one block of A; as the best linear read-out behind the bottleneck would have it; and what a
+    sparse code makes of that. Right: the block model, and what each score needs.
     """
-    models = itf.three_models(seed)
-    learned, third, silent = models.values()
-    A = learned.task.A
-    found = {}
-    random = np.random.default_rng((seed, 16)).normal(size=(16, len(A)))
-    for name, W_down in (("random", random), ("learned", learned.model.W_down)):
-        scores = itf.geometry_and_controls(itf.linear_read_out(W_down, A), seed)
-        found[f"linear, {name}\ndirections"] = {
-            way: itf.average_precision(*itf.precision_recall(score, A > 0))
-            for way, score in scores.items()}
-    for name, model, *targets in (("learned\nmodel", learned), ("third model,\n4 sources", third),
-                                  ("silent\nmodel", silent),
-                                  ("silent model,\nlive targets", silent, silent.live)):
-        scores = itf.geometry_and_controls(model.U, seed) | {"ERA": model.scores["era"]}
-        found[name] = {way: model.average_precision(score, *targets)
-                       for way, score in scores.items()}
-    looks = {"weight": ("weight", {"marker": "o", "color": ORANGE}),
-             "ERA": ("ERA", {"marker": "D", "color": VERMILION}),
-             "code": ("code", {"marker": "s", "color": SKY}),
-             "raw code": ("code, atoms of any length", {"marker": "P", "color": "0.6"}),
-             "geometry": ("geometry: weight, cosine,\nand code", {"marker": "*", "color": BLUE,
-                                                                  "ms": 20}),
-             "shuffled": ("geometry, shuffled\ndirections", {"marker": "x", "mec": "0.4"})}
-    slide, ax = new_figure(height=7)
-    dots(ax, found, looks, xlim=(0, 1.03), xlabel="average precision")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
-    caption(slide, """Weight, cosine and code together beat ERA wherever targets are alive, without
-        one example. With shuffled directions they fall below the plain weight there.""")
-    lengths = {f"code length over chance, {name}": itf.relative_code_length(model.U)
-               for name, model in models.items()}
-    return slide, {f"{way}, {' '.join(name.split())}": area for name, areas in found.items()
-                   for way, area in areas.items()} | lengths
+    models = itf.block_stages(seed)
+    A, V = models[1000].task.A, itf.row_space(models[1000].U)
+    parts = {"a block of A": A, "blurred": A @ V.T @ V}
+    parts["its sparse code"] = itf.code_score(parts["blurred"])
+    slide, axes = new_slide("A sparse code sharpens what the bottleneck has blurred; all three lead "
+                            "once learned", "ABBBB;PBBBB;CBBBB")
+    ladder, numbers, shown = axes["B"], {}, (slice(16 * block, 16 * block + 16),) * 2
+    for ax, (name, part) in zip((axes["A"], axes["P"], axes["C"]), parts.items()):
+        numbers[name] = area = itf.average_precision(*itf.precision_recall(part, A > 0))
+        sticks(ax, part[shown] / part.max(), (A > 0)[shown], 1.2, title=f"{name}: {area:.2f}", **BARE)
+    for steps, color, marker in zip(stages, ("0.6", "black", "0.8"), "sov"):
+        heights = [models[steps].average_precision(name) for name in LADDER]
+        curve(ladder, range(5), heights, f"{steps} steps", 0, (0, 22), color=color, lw=2,
+              marker=marker, ms=13)
+        numbers |= {f"{SCORES[name][0]} at {steps}": h for name, h in zip(LADDER, heights)}
+    ladder.set(xticks=range(5), ylim=(0, 1.04), title="average precision", xlim=(-0.3, 4.4),
+               xticklabels=[f"{SCORES[name][0]}\n({need})" for name, need in LADDER.items()])
+    return slide, numbers
 
 
-@figure("ours", "the note's second takeaway; Horvitz and Thompson (1952)")
-def sampled_truth(seed, k=100, draws=(5, 10, 20, 40, 80), repeats=200):
-    """Can a few exact effects tell which ranking is better? Yes, drawn where the two disagree."""
-    model, rng = itf.block_model(seed), np.random.default_rng((seed, 5))
-    scores, is_real = model.scores, model.is_real.ravel()
-    pairs = {("geometry", "weight"): (BLUE, "o"), ("geometry", "era"): (VERMILION, "s"),
-             ("weight", "size"): ("k", "^"), ("cosine", "weight"): (SKY, "D"),
-             ("era", "weight"): (ORANGE, "X")}
-    slide, (left, right) = new_figure(2, width_ratios=(5, 6))
-    numbers, right_order = {}, {}
-    for (name, other), (color, marker) in pairs.items():
-        words = f"{name} and {other}".replace("era", "ERA")
-        place = words.replace(" and ", " and\n")
-        disputed, signs = itf.disagreement(scores[name], scores[other], k)
-        labels = is_real[disputed]
-        lead = np.sum(signs * labels) / k
-        left.barh(place, len(disputed), color=color, edgecolor="k")
-        left.text(len(disputed) + 2, place, f"{len(disputed)}; precision {lead:+.2f}", va="center")
-        right_order[words] = order = []
-        for size in (size for size in draws if size < len(disputed)):
-            picks = [rng.choice(len(disputed), size, replace=False) for _ in range(repeats)]
-            leads = [itf.estimated_lead(labels[p], signs[p], len(disputed), k)[0] for p in picks]
-            order.append(np.mean((np.sign(leads) * np.sign(lead) + 1) / 2))     # a tie counts half
-        right.plot(draws[:len(order)], order, marker + "-", color=color, ms=11, label=words)
-        numbers |= {f"lead, {words}": lead, f"disputed, {words}": len(disputed)}
-    left.set(title=f"weights in only one of two top {k}s", xlim=(0, 190))
-    left.invert_yaxis()
-    right.set(xscale="log", xlabel="labels, drawn among those weights", ylim=(0.2, 1.03),
-              title="samples that find the right order")
-    log_ticks(draws, right.xaxis)
-    right.legend(loc="lower right")
-    at_20 = right_order["geometry and weight"][2]
-    caption(slide, f"""Two rankings differ only where one's top has a weight that the other's has
-        not. Labels of 20 such weights order geometry and weight rightly in {at_20:.0%} of
-        samples.""")
-    return slide, {"right order from 20": at_20,
-                   "right order from 20, cosine": right_order["cosine and weight"][2],
-                   "disputed in 164 drawn from all":
-                       164 * numbers["disputed, geometry and weight"] / model.U.size, **numbers}
+# --- Chapter 5: taking interference away ----------------------------------------------------------
 
 
-@figure("single effects reproduced; true loss is ours", "the note: gains do not simply add up")
-def pruned_loss(seed, sizes=(30, 60, 100, 150, 300, 1000, 4000, 16384)):
-    """Does taking interference away make a model better? Yes, if its bias is refitted."""
-    model, (mask, mask_bias) = itf.block_model(seed), itf.block_mask(seed)
-    x, y = (part[:4096] for part in model.fresh)
-    whole, = itf.pruned_loss(model.U, model.b, x, y, model.U, [model.U.size])
-    scores = model.scores | {"random": np.random.default_rng((seed, 7)).random(model.U.shape)}
-    slide, axes = new_figure(3, sharex=True, sharey=True, height=7)
-    for name, line in LINES.items():
-        kept = itf.loss_gain(scores[name], model.dL)[np.array(sizes) - 1]
-        added_up = 1 + (model.dL.sum() - kept) / model.loss
-        axes[0].plot(sizes, added_up, label=RANKINGS.get(name, name), **line)
-        for ax, refit in ((axes[1], False), (axes[2], True)):
-            loss = itf.pruned_loss(model.U, model.b, x, y, scores[name], sizes, refit)
-            ax.plot(sizes, loss / whole, **line)
-    real, of_real = model.is_real.sum(), model.dL[model.is_real].sum()
-    axes[0].plot(real, 1 + (model.dL.sum() - of_real) / model.loss, "^", color=GREEN, mec="k",
-                 ms=14, zorder=4, label="the real weights")
-    masked, = itf.pruned_loss(model.U, mask_bias, x, y, mask, [mask.sum()]) / whole
-    axes[2].plot(mask.sum(), masked, "*", color=PURPLE, mec="k", ms=22, label="learned mask")
-    titles = "added-up single effects", "true loss", "true loss, bias refitted"
-    for ax, title in zip(axes, titles):
-        ax.axhline(1, color="k", lw=1.5, ls=":")
-        ax.axvline(real, color="0.85", lw=8, zorder=0)
-        ax.set(xscale="log", yscale="log", title=title, xlabel="weights kept", ylim=(0.4, 4))
-        log_ticks((10, 100, 1000, 10000), ax.xaxis)
-        log_ticks((0.5, 0.7, 1, 1.5, 2, 3), ax.yaxis)
-    axes[0].set_ylabel("loss / the whole model's")
-    slide.legend(loc="outside upper center", ncols=4)
-    numbers = {f"{way}, {patient}": loss for patient, other in itf.three_models(seed).items()
-               for way, loss in other.kept_losses().items()}
-    by_weight = numbers["weight, refitted, learned"]
-    by_geometry = numbers["live_geometry, refitted, learned"]
-    caption(slide, f"""The largest weights, as many as are real (grey), with a refitted bias:
-        {by_weight:.2f} times the whole learned model's loss; by geometry
-        {by_geometry:.2f} times.""")
-    return slide, {"kept by weight": by_weight, **numbers, "learned mask": masked,
-                   "mask keeps": mask.sum(), "mask in A": np.mean(model.task.A[mask] > 0),
-                   "all over oracle": model.dL.sum() / of_real}
+@figure("derived and measured; ours", "`predicted_effects`")
+def stages(seed):
+    """Where does interference go? Training removes what the relu lets through, not what it hides.
+
+    Weights outside A, of targets whose gate opens in more than 1 % of the examples.
+    """
+    models, numbers, areas = list(itf.block_stages(seed).values()), {}, {}
+    slide, (found, size, harm) = new_slide("Training halves the interference that the relu lets "
+                                           "through; the rest grows behind it", 3)
+    for name in ("second_order", "all_three", "era", "weight", "cosine"):
+        areas[name] = [model.average_precision(name) for model in models]
+        curve(found, range(4), areas[name], SCORES[name][0], marker="o", **SCORES[name][1])
+    for word, sign, line in (("positive", 1, "-"), ("negative", -1, "--")):
+        rows = []
+        for model in models:
+            A, U = model.task.A, model.U
+            those = (A == 0) & (sign * U > 0) & live(model)
+            derived = itf.predicted_effects(U, model.b, model.x, A)[those].sum()
+            rows.append((np.sqrt(np.mean(U[those]**2)), -model.dL[those].sum(), -derived))
+        rms, measured, derived = np.transpose(rows)
+        curve(size, range(4), rms, word, color=ORANGE, ls=line, marker="o")
+        curve(harm, range(4), measured, word, color=ORANGE, ls=line, marker="o")
+        curve(harm, range(4), derived, "derived", 2, (-8, 6), "right", color="black", ls=":")
+        numbers |= {f"{word}: last size over first": rms[-1] / rms[0],
+                    f"{word}: harm over derived, least": np.min(measured / derived),
+                    f"{word}: harm over derived, most": np.max(measured / derived)}
+    for ax, title in zip((found, size, harm), ("average precision", "size of interference (rms)",
+                                               "its harm, summed")):
+        ax.set(title=title, xticks=range(4), xticklabels=("300", "1k", "3k", "10k"), xlim=(-0.2, 4.6),
+               ylim=(0, None), xlabel="training steps")
+    found.set_ylim(0.3, 1.02)
+    leads = np.array(areas["all_three"]) - np.maximum(areas["era"], areas["cosine"])
+    large = [m.dL[(m.task.A == 0) & (np.abs(m.dL) > 1e-3)] for m in models]
+    return slide, {**numbers, "least lead of all three, 300": leads[0],
+                   "least lead of all three, later": leads[1:].min(),
+                   "large effects outside A that harm, least": min(np.mean(e < 0) for e in large),
+                   "pruned by weight, refitted, most":
+                       max(model.pruned("weight", refit_bias=True) for model in models)}
+
+
+@figure("derived and measured; ours", "the note, Appendix 4: gains do not simply add up")
+def pruned_loss(seed, steps=1000, sizes=(50, 75, 100, 150, 200, 300, 450, 600, 800, 1000)):
+    """Does taking interference away make a model better? Yes, by as much as derived.
+
+    The bias is refitted to each pruned model. Beside the curves: the whole model, bias refitted.
+    """
+    model = itf.block_stages(seed)[steps]
+    U, A, real = model.U, model.task.A, int(model.is_real.sum())
+    random = tm.generator((seed, 7)).random(U.shape)
+
+    def predicted(count, refit_bias=True):
+        kept = itf.keep(np.ones_like(U), U, count) > 0
+        change = itf.predicted_pruning(U, model.b, model.x, A, kept, refit_bias)
+        return 1 + change / model.loss
+
+    slide, ax = new_slide("Keep the best 1 % of the weights, refit each bias: the lifted model gets "
+                          "better")
+    for name, at, shift in (("weight", 7, (0, 14)), ("all_three", 7, (0, -14)),
+                            ("second_order", 7, (0, -14))):
+        words, line = SCORES[name]
+        losses = [model.pruned(name, size, refit_bias=True) for size in sizes]
+        curve(ax, sizes, losses, words, at, shift, "center", marker="o", **line)
+    curve(ax, sizes, [predicted(size) for size in sizes], "weight, derived", 5, (0, -12), "center",
+          color="black", ls="--", lw=1.5)
+    ax.axhline(1, color="black", lw=1, zorder=0)
+    ax.axvline(real, color=GREEN, lw=1.5)
+    numbers = {"by weight": model.pruned("weight", refit_bias=True),
+               "by weight, derived": predicted(real),
+               "trained bias": model.pruned("weight"), "trained bias, derived": predicted(real, False),
+               "trained bias, effects added up":
+                   1 + model.dL[itf.keep(np.ones_like(U), U, real) == 0].sum() / model.loss,
+               "by all three": model.pruned("all_three", refit_bias=True),
+               "by answers": model.pruned("second_order", refit_bias=True),
+               "the support of A": model.pruned(A, np.sum(A > 0), True),
+               "at random": model.pruned(random, refit_bias=True),
+               "whole, refitted": model.pruned("weight", U.size, True)}
+    ax.text(real + 8, 1.24, f"{real} are real; as many at random: {numbers['at random']:.2f}")
+    ax.text(1000, 1.01, "the whole model", ha="right")
+    ax.set(xlabel=f"weights kept, of {U.size}", ylabel="loss / the whole model's", ylim=(0.5, 1.3))
+    return slide, numbers
 
 
 @figure("ours", "the graphs: Circuit Tracing (2025)")
-def attribution_graph(seed, examples=300):
-    """What makes the graph of one example clean? Active sources; attribution, a little."""
-    names = {"all": "all\nweights", "firing": "into\nfiring", "active": "from\nactive",
-             "in play": "in play:\nboth", "attribution": "in play, by\nattribution",
-             "chance": "in play,\nby chance"}
-    models = {"learned": itf.block_model(seed), "silent": itf.silent_model(seed)}
-    found = {}
-    for patient, model in models.items():
-        x, y = (part[:examples] for part in model.other)
-        found[patient] = itf.graph_precision(model.U, model.b, model.is_real, x, y)
-    model = models["learned"]
-    active = np.count_nonzero(model.other[0][:examples], axis=1)
-    few = np.argmin(np.abs(active - 22))                       # a readable example
-    x, y = (part[few] for part in model.other)
-    edges = itf.attribution_graph(model.U, model.b, x)
-    right = model.is_real & (edges != 0) & (itf.edge_effects(model.U, model.b, x, y) > 0.01)
-    slide, (left, bar) = new_figure(2, width_ratios=(5, 7), height=6.8)
-    best = itf.ranking(edges)[:right.sum()]
-    for i, j in zip(*np.unravel_index(best[::-1], edges.shape)):
-        line, color = ("-", GREEN) if right[i, j] else ("--", ORANGE)
-        left.plot([0, 1], [j, i], ls=line, color=color, lw=1 + 4 * edges[i, j])
-    left.plot(0 * x, np.arange(128), "|", color="0.8")
-    for side, shown in ((0, x > 0), (1, edges.any(axis=1))):
-        left.plot([side] * shown.sum(), np.flatnonzero(shown), "ko", ms=5)
-    left.set(title=f"one example, {len(best)} right edges: as many strongest", xlim=(-0.15, 1.15),
-             xticks=(0, 1), xticklabels=("active sources", "firing targets"), ylim=(130, -3),
-             yticks=())
-    left.spines["left"].set_visible(False)
-    bars(bar, list(names.values()), {f"{patient} model": [shares[name] for name in names]
-                                     for patient, shares in found.items()},
-         "share of the strongest that are right")
-    attribution, weight = (found["learned"][name] for name in ("attribution", "in play"))
-    caption(slide, f"""Leaving out inactive sources and shut targets cleans a graph; attribution,
-        {attribution:.2f}, adds little to the plain weight, {weight:.2f}. Left: right edges solid,
-        others dashed.""")
-    return slide, {f"{name}, {patient}": value for patient, shares in found.items()
-                   for name, value in shares.items()}
+def one_example(seed, examples=300):
+    """What makes the graph of one example clean? What it leaves out, more than what it multiplies.
+
+    Drawn: of 40 examples the most ordinary one, and as many strongest edges as are right (green:
+    real, and helping in this example). Average: over `examples`.
+    """
+    model = itf.block_model(seed)
+    U, b, real, (x, y) = model.U, model.b, model.is_real, (part[:examples] for part in model.other)
+    found = itf.graph_precision(U, b, real, x, y)
+    designs = {"all": "all weights", "in play": "in play: from active to firing",
+               "attribution": "attribution: in play, times x"}
+    singles = [itf.graph_precision(U, b, real, x[[k]], y[[k]]) for k in range(40)]
+    k = np.argmin([sum(abs(one[name] - found[name]) for name in designs) for one in singles])
+    edges = itf.attribution_graph(U, b, x[k])
+    right = real & (edges != 0) & (itf.ablation_effects(U, b, x[[k]], y[[k]]) > 0.01)
+    slide, axes = new_slide("Leave out what is off, and one example's graph is mostly right", 3,
+                            subplot_kw=BARE | {"xlim": (-0.15, 1.15), "ylim": (130, -3)})
+    for ax, name, score in zip(axes, designs, (U, np.where(edges != 0, U, 0), edges)):
+        best = itf.ranking(score)[:right.sum()]
+        for i, j in zip(*np.unravel_index(best[::-1], U.shape)):
+            good = right[i, j]
+            ax.plot([0, 1], [j, i], color=GREEN if good else ORANGE, lw=5 if good else 2)
+        for side, on, words in ((0, x[k] > 0, "sources"), (1, edges.any(axis=1), "targets")):
+            ax.plot([side] * on.sum(), np.flatnonzero(on), "ko", ms=5)
+            ax.text(side, 131, words, ha="center", va="top")
+        ax.set_title(f"{designs[name]}\n{singles[k][name]:.0%} right, on average {found[name]:.0%}")
+    return slide, {"attribution": found["attribution"], **found}
 
 
-@figure("exact from 90 degrees on, and measured", "the note, Appendix 1")
+# --- The appendices -------------------------------------------------------------------------------
+
+
+@figure("derived from 90 degrees on, and measured", "the note, Appendix 1")
 def weight_sharing(seed):
-    """Do the weights of circuits in superposition add? Only if they are orthogonal."""
-    degrees = np.array([90, 112.5, 135, 157.5, 180, 60])
-    ratios, guess_errors = np.transpose([itf.sharing(t) for t in degrees])
-    deviation = np.abs(ratios * (1 + np.cos(np.radians(degrees))**2) - 1)[:5].max()
-    fine = np.linspace(90, 180, 200)
-    slide, ax = new_figure()
-    ax.plot(fine, 1 / (1 + np.cos(np.radians(fine))**2), color=GREY)
-    ax.plot(degrees[:5], ratios[:5], "o", color="k", ms=12)
-    ax.plot(60, ratios[5], "D", color="w", mec="k", ms=11)
-    ax.plot(degrees[:5], guess_errors[:5], "s--", color=PURPLE, ms=10)
-    ax.text(100, 1.02, "trained (dots), on 1 / (1 + cos\u00b2 angle), derived", weight="bold")
-    ax.text(62, 1.32, "below 90 degrees the derivation ends", va="center")
-    ax.text(112, -0.03, "error of the guess \u201cthe larger of both, entry by entry\u201d",
-            color=PURPLE, va="top")
-    ax.set(ylim=(-0.12, 1.4), ylabel="joint matrix / sum of the separate ones",
-           xlabel="angle between the two circuits (degrees)", xticks=(60, *degrees[:5]))
-    caption(slide, f"""Orthogonal circuits add, antipodal ones share one weight: ratio
-        {ratios[0]:.2f} to {ratios[4]:.2f}, within {deviation:.2%} of the derivation.""")
-    return slide, {"largest relative deviation": deviation, "ratio at 60 degrees": ratios[5],
-                   "guess off by": guess_errors[1:4], "ratios": ratios[:5]}
+    """Do the weights of two circuits in superposition add? Only if they are orthogonal."""
+    angles = np.array([90, 112.5, 135, 157.5, 180, 60])
+    slide, ax = new_slide("Orthogonal circuits add up; opposite ones share one weight")
+    ratios, guess_errors = [], []
+    for angle in angles:
+        t = np.radians(angle)
+        D = np.array([[1, 0], [np.cos(t), np.sin(t)]])
+        M, M_1, M_2 = (itf.shared_middle(D, active) for active in ([0, 1], [0], [1]))
+        total, larger = M_1 + M_2, np.where(np.abs(M_1) > np.abs(M_2), M_1, M_2)
+        ratios.append(np.vdot(M, total) / np.vdot(total, total))
+        guess_errors.append(np.linalg.norm(M - larger) / np.linalg.norm(M))
+        icon = ax.inset_axes((angle - 7, -0.36, 14, 0.26), transform=ax.transData, aspect="equal",
+                             xlim=(-1.1, 1.1), ylim=(-0.2, 1.1), **BARE)
+        for tip in D:
+            arrow(icon, tip, "black", 2)
+    fine = np.linspace(90, 180, 100)
+    derived = 1 / (1 + np.cos(np.radians(fine))**2)
+    curve(ax, fine, derived, "derived: 1 / (1 + cos\u00b2 angle)", 40, (14, 10), color="0.6")
+    ax.plot(angles, ratios, "ko", ms=12)
+    ax.text(63, ratios[-1], "below 90 degrees\nthe derivation ends", va="center")
+    curve(ax, angles[:5], guess_errors[:5], "error of the note's guess, the larger of both", 2,
+          (0, 18), "center", color="0.3", ls="--", marker="s")
+    ax.set(ylim=(-0.4, 1.4), xlim=(50, 190), xticks=angles, xlabel="angle between them (degrees)",
+           ylabel="joint weights / sum of the separate ones")
+    law = 1 / (1 + np.cos(np.radians(angles))**2)
+    return slide, {"largest deviation": np.abs(ratios / law - 1)[:5].max(),
+                   "ratio at 60 degrees": ratios[5], "guess off by": max(guess_errors[:5])}
 
 
-@figure("pairs and edge are reproduced, pentagons vary", "the note, Appendix 2")
+@figure("pairs and edge reproduced; pentagons vary", "the note, Appendix 2")
 def converged_geometry(seed):
     """What is interference made of after convergence? Of geometry, or of a sharp edge."""
-    dense, sparse = itf.converged_model(seed, 0.25, 256), itf.converged_model(seed, 0.001)
-    W = dense.model.W[:, itf.stored_features(dense.model.W)]
+    dense, sparse = (itf.simple_model(seed, density, converged=True) for density in (0.25, 0.001))
+    W = dense.model.W[:, stored(dense)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
-    weights = sparse.U[sparse.task.A == 0]
-    top = weights.max()
-    slide, (left, right) = new_figure(2, height=6.4)
+    weights = sparse.U[~np.eye(100, dtype=bool)]
+    near = {angle: int(np.sum(np.abs(cosines - np.cos(np.radians(angle))) < 0.02))
+            for angle in (180, 144, 90, 72)}
+    slide, (left, right) = new_slide(f"Dense features form {near[180]} opposite pairs; sparse ones "
+                                     "keep their distance", 2)
     left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
-    near = {}
-    for degrees, height in ((180, 800), (144, 4000), (90, 4000), (72, 800)):
-        cosine = np.cos(np.radians(degrees))
-        near[degrees] = np.sum(np.abs(cosines - cosine) < 0.02)
-        left.plot([cosine, cosine], [0.6, height], color="k", lw=1, ls=":")
-        left.text(cosine, 1.15 * height, f"{degrees}\u00b0: {near[degrees]}", ha="center")
-    left.set(title=f"density 0.25: {W.shape[1]} features stored", ylim=(0.6, 20000),
-             xlim=(-1.35, 1.1), xlabel="cosine of two features", ylabel="pairs of features")
+    for (angle, count), height in zip(near.items(), (9000, 2500, 9000, 2500)):
+        left.text(np.cos(np.radians(angle)), height, f"{angle}\u00b0: {count}", ha="center", va="top")
+    left.set(title=f"density 0.25: {W.shape[1]} features stored", ylim=(0.6, 1.2e4),
+             xlim=(-1.3, 1.05), xlabel="cosine of two features", ylabel="pairs of features")
     counts, edges, _ = right.hist(weights, 60, color=ORANGE)
-    densest = edges[np.argmax(counts):][:2].mean()          # the middle of the fullest bin
-    right.axvline(top, color="k", lw=2, ls="--")
-    right.set(title=f"density 0.001: the largest is {top:.2f}", xlabel="interference weight",
+    right.axvline(-sparse.b.mean(), color="black", ls=":")
+    right.text(-sparse.b.mean(), counts.max(), "below \u2212b nothing shows ", ha="right", va="top")
+    right.set(title=f"density 0.001: none above {weights.max():.2f}", xlabel="interference weight",
               ylabel="number of weights")
-    caption(slide, f"""Dense features: {near[180]} antipodal pairs; how many at a pentagon's angles,
-        72 and 144 degrees, varies with the seed. Sparse ones: weights crowd under a sharp edge.""")
-    return slide, {"antipodal pairs": near[180], "pairs at 72 degrees": near[72], "largest": top,
-                   "densest bin over largest": densest / top}
+    densest = edges[np.argmax(counts):][:2].mean()
+    return slide, {"opposite pairs": near[180], "pairs at 72 degrees": near[72],
+                   "largest": weights.max(), "fullest bin over largest": densest / weights.max(),
+                   "free at 0.001": free(sparse),
+                   "free at 0.02": free(itf.simple_model(seed, converged=True, start=seed))}
 
 
-@figure("reproduced; the bars are ours", "the note, Appendix 3")
-def correlated_features(seed, set_size=100, examples=4096):
-    """Is all interference noise? No: where features are correlated, its means are useful."""
+@figure("reproduced; the bars ours", "the note, Appendix 3")
+def correlated_sets(seed, set_size=100):
+    """Is all interference noise? No: where features are correlated, its means help.
+
+    What else helps: of the rest, the weights with dL > 0.
+    """
     model = itf.correlated_model(seed)
-    U, x, y = model.U, model.x[:examples], model.y[:examples]
-    diagonal = np.eye(len(U), dtype=bool)
-    set_of = np.arange(len(U)) // set_size
-    same_set = set_of[:, None] == set_of
+    U, b, diagonal = model.U, model.b, np.eye(2 * set_size, dtype=bool)
+    same_set = np.kron(np.eye(2), np.ones((set_size, set_size))) > 0
     within, between = U[same_set & ~diagonal], U[~same_set]
     means = itf.set_mean_component(U, set_size) * ~diagonal
-    order = np.random.default_rng((seed, 6)).permutation(len(U))
+    order = tm.generator((seed, 6)).permutation(len(U))
     back = np.argsort(order)
-    random_means = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
-    random_means *= np.linalg.norm(means) / np.linalg.norm(random_means)      # as long as the means
-    kept = {"all": U, "no set\nmeans": U - means, "no random\nmeans": U - random_means,
-            "diagonal\n+ means": U * diagonal + means,
-            "diagonal\n+ random": U * diagonal + random_means, "diagonal\nonly": U * diagonal}
-    trained, refitted = (
-        np.concatenate([itf.pruned_loss(weights, model.b, x, y, weights, [U.size], refit)
-                        for weights in kept.values()]) for refit in (False, True))
-    whole = trained[0]
-    losses = {"trained bias": trained / whole, "refitted bias": refitted / whole}
-    slide, axes = new_figure(3, width_ratios=(3, 3, 10), height=6)
-    slide.colorbar(heatmap(axes[0], U, "virtual weights U"), ax=axes[0], location="bottom")
-    groups = [("between", ORANGE, "\\\\", between), ("within", SKY, "//", within)]
-    histograms(axes[1], groups, np.linspace(-1, 0.6, 50), title="interference", ylim=(0, 3500))
-    axes[1].legend(loc="upper right", fontsize=11, handlelength=1)
-    bars(axes[2], list(kept), losses, "loss over the whole model's")
-    caption(slide, f"""Mean interference: {within.mean():+.2f} within sets, {between.mean():+.2f}
-        between. To the diagonal, these means bring the loss to {trained[3] / whole:.2f}, random
-        ones to {trained[4] / whole:.2f}.""")
-    numbers = {f"{' '.join(name.split())}, {bias}": loss for bias, row in losses.items()
-               for name, loss in zip(list(kept)[1:], row[1:])}
-    return slide, numbers | {"within": within.mean(), "between": between.mean()}
+    random = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
+    random = random * np.linalg.norm(means) / np.linalg.norm(random)     # as long as the means
+    models = {"diagonal": U * diagonal, "+ means": U * diagonal + means,
+              "+ what else helps": U * diagonal + means + (U - means) * (~diagonal & (model.dL > 0)),
+              "random means": U * diagonal + random}
+    losses = np.array([[itf.lifted_loss(V, b, *model.fresh, refit_bias=refit) / model.loss
+                        for V in models.values()] for refit in (False, True)])
+    slide, (left, right) = new_slide("Where features are correlated, mean interference helps, as a "
+                                     "bias would", 2)
+    for weights, words, line, side in ((within, "within", "-", "left"),
+                                       (between, "between", "--", "right")):
+        left.hist(weights, np.linspace(-1, 0.8, 61), histtype="step", color=ORANGE, lw=3, ls=line)
+        left.axvline(weights.mean(), color="black", lw=2, ls=line)
+        left.text(weights.mean(), 3000, f" {words} sets: {weights.mean():+.2f} ", ha=side, va="top")
+    left.set(xlabel="interference weight", ylabel="number of weights", ylim=(0, 3000))
+    for row, shift, color, words in zip(losses, (-0.2, 0.2), ("0.3", "0.75"), ("trained", "refitted")):
+        bars = right.bar(np.arange(3) + shift, row[:3], 0.4, color=color)
+        right.bar_label(bars, fmt="%.2f")
+        right.text(shift, 0.01, words, ha="center", color="w" if color == "0.3" else "k", fontsize=13)
+    right.set(xticks=range(3), xticklabels=list(models)[:3], title="loss / the whole model's")
+    return slide, {**{f"{name}, {bias}": loss for bias, row in zip(("trained", "refitted"), losses)
+                      for name, loss in zip(models, row)},
+                   "mean within": within.mean(), "mean between": between.mean(),
+                   "variance between over within": between.var() / within.var()}
 
 
-@figure("that they disagree is reproduced; the numbers are ours", "the note, Appendix 4")
+@figure("that they disagree, reproduced; the numbers ours", "the note, Appendix 4")
 def definitions(seed):
     """Do the definitions agree on the hard model? In part: they ask different questions."""
-    model, (mask, _) = itf.block_model(seed), itf.block_mask(seed)
-    U, b, A = model.U, model.b, model.task.A
-    U_star, b_star = itf.ideal_weights(U, b, model.task, seed=seed, progress=itf.counter)
-    called = {"A": A > 0, "Def. 1": U_star > 0.05, "Def. 2": model.is_real, "mask": mask}
-    overlap = np.array([[np.sum(p & q) for q in called.values()] for p in called.values()])
-    x, y = model.x[:8192], model.y[:8192]
-    whole, = itf.pruned_loss(U, b, x, y, U, [U.size])
-    names = {name: f"{name}:\n{kept.sum()} weights" for name, kept in called.items() if name != "A"}
-    losses = {label: [itf.pruned_loss(U, b, x, y, called[name], [called[name].sum()], refit)[0]
-                      for name in names]
-              for label, refit in (("trained bias", False), ("refitted bias", True))}
-    slide, (left, right) = new_figure(2, height=6.4)
-    heatmap(left, overlap, "weights that both call real", 1.7 * overlap.max(), 0, ("", ""))
-    left.set(xticks=range(4), xticklabels=called, yticks=range(4), yticklabels=called)
-    bars(right, list(names.values()), losses, "loss with only those weights of U")
-    right.axhline(whole, color="k", lw=1.5, ls=":")
-    right.set_ylim(0, 1.4 * whole)
-    right.text(-0.45, 1.02 * whole, f"whole model: {whole:.2f}")
-    missed = (A > 0) & ~model.is_real
-    barely = np.sum(missed & (U < 0.2 * A))
-    caption(slide, f"""Definition 1 finds the circuit, learned or not: {missed.sum()} weights of A
-        are not real by loss, {barely} of them hardly learned.""")
-    change = model.loss_with(np.where(model.is_real, U, 0), b) - model.loss
-    return slide, {**{f"{name} finds of A": row[0] / overlap[0, 0]
-                      for name, row in zip(names, overlap[1:])},
-                   "Def. 1 finds besides": overlap[1, 1] - overlap[0, 1],
-                   "ideal loss ratio": model.loss_with(U_star, b_star) / model.loss,
-                   "true over predicted change": change / model.dL[~model.is_real].sum(),
-                   "not real": missed.sum(), "hardly learned": barely}
+    model = itf.block_model(seed)
+    A, start = model.task.A, (model.U, model.b, model.task)
+    U_star, _ = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
+    mask, mask_bias = itf.learned_mask(*start, seed=(seed, 9), progress=itf.counter)
+    sets = {"A, the task": A > 0, "Definition 1": U_star > 0.05, "Definition 2": model.is_real,
+            "learned mask": mask > 0.5}
+    slide, ax = new_slide("Definition 1 finds the task's circuit, the others what the model uses")
+    numbers = {}
+    for k, (name, kept) in enumerate(sets.items()):
+        inside, outside = np.sum(kept & (A > 0)), np.sum(kept & (A == 0))
+        ax.barh(k, inside, 0.6, color="0.4")
+        ax.barh(k, outside, 0.6, inside, color="0.85")
+        ax.text(inside + outside + 2, k, f"{inside} in A, {outside} besides", va="center")
+        numbers |= {f"{name} finds of A": inside / np.sum(A > 0), f"{name}, besides": outside}
+    ax.set(yticks=range(4), yticklabels=sets, xlabel="weights called real", ylim=(3.5, -0.5),
+           xlim=(0, 1.3 * max(kept.sum() for kept in sets.values())))
+    masked = itf.lifted_loss(model.U * (mask > 0.5), mask_bias, *model.fresh)
+    return slide, {"learned mask, loss": masked / itf.lifted_loss(model.U, model.b, *model.fresh),
+                   **numbers}
 
 
 @figure("ours", "Naturally Occurring Equivariance in Neural Networks (2020)")
 def equivariance(seed):
     """What is the pentagon, as a map? Nearly a convolution over the group of five rotations."""
-    trained, unequal = (itf.pentagon_models(seed, 0.05, decay) for decay in (1.0, 0.9))
-    U, other = (itf.sorted_by_angle(models[0][1].model.W) for models in (trained, unequal))
-    angles = np.radians(72 * np.arange(5) + np.random.default_rng((seed, 4)).normal(size=(200, 5)))
-    jittered = [itf.off_circulant(np.cos(t[:, None] - t)) for t in angles]
-    power = np.fft.fft(itf.nearest_circulant(U)[0]).real         # the eigenvalues of a circulant
-    distances = itf.off_circulant(U), itf.off_circulant(other), np.median(jittered)
-    slide, axes = new_figure(3, height=6)
-    heatmap(axes[0], U, "U, sorted by angle", limit=1.2, digits=2,
-            labels=("position of source", "position of target"))
-    for ax, names, heights, form in ((axes[1], ("-2", "-1", "0", "+1", "+2"),
-                                      power[[3, 4, 0, 1, 2]], "%.2f"),
-                                     (axes[2], ("equal\nimportance", "0.9$^i$", "1\u00b0 jitter"),
-                                      100 * np.array(distances), "%.1f")):
-        ax.bar_label(ax.bar(names, heights, color=SKY, edgecolor="k"), fmt=form)
-    axes[1].set(title="its spectrum", xlabel="frequency", ylabel="eigenvalue")
-    axes[2].set(title="distance to a circulant, % of |U|")
-    failed = itf.failed_starts(trained)
-    caption(slide, f"""U is {distances[0]:.1%} away from a convolution over five rotations, less
-        than one degree of jitter would be. {failed} of {len(trained)} starts ended elsewhere.""")
-    return slide, {"distance to a circulant": distances[0], "one degree of jitter": distances[2],
-                   "failed starts": failed, "starts": len(trained)}
+    def off_circulant(G):
+        return np.linalg.norm(G - itf.nearest_circulant(G)) / np.linalg.norm(G)
+
+    W = by_angle(itf.pentagon_models(seed, 0.05, 1.0)[0][1].model.W)
+    U = W.T @ W
+    turns = np.radians(72 * np.arange(5) + tm.generator((seed, 4)).normal(size=(200, 5)))
+    slide, axes = new_slide(f"Turn all features by one place: U hardly notices, {off_circulant(U):.1%} "
+                            "off a convolution", 3, subplot_kw={"ylim": (-4.7, 0.8)})
+    shifted = np.roll(U, (1, 1), (0, 1))
+    for ax, part, title in zip(axes, (U, shifted, 10 * (U - shifted)), (
+            "U, sorted by angle", "shifted by one place", "ten times the difference")):
+        sticks(ax, part, np.eye(5, dtype=bool), 0.42, 14, title=title, xlabel="source, by angle",
+               xticks=range(5), yticks=-np.arange(5), yticklabels=range(5))
+    return slide, {"distance to a circulant": off_circulant(U), "one degree of jitter": np.median(
+        [off_circulant(np.cos(t[:, None] - t)) for t in turns])}
 
 
 # --- The command line -----------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def replacing(path):
-    """Another path, renamed at the end: nobody ever sees half a file, and no two writers meet."""
+def save(name, slide, seed, path):
+    """Write one figure under another name, then rename it: nobody ever sees half a file."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield part
+        if name == "training":
+            writer = PillowWriter(fps=3)
+            with writer.saving(slide, part, dpi=100):
+                for step in (*FILM_STEPS, *FILM_STEPS[-1:] * 3):
+                    writer.fig = training(seed, step=step)[0]
+                    writer.grab_frame()
+        else:                                      # without dates: the same bytes every time
+            date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+            slide.savefig(part, metadata=date)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_figure(slide, path):
-    """A picture, with the same bytes whenever it is made: no dates, fixed ids."""
-    date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    slide.savefig(path, metadata=date)
-
-
-def write_film(slides, path):
-    """An animated GIF, its last picture held for a while."""
-    writer = PillowWriter(fps=4)
-    with writer.saving(slides[0], path, dpi=100):
-        for slide in [*slides, *slides[-1:] * 4]:
-            writer.fig = slide
-            writer.grab_frame()
-
-
-def make(name, seed, folder, suffix):
-    """Build one figure and write it; returns it, its path, and its headline number in words."""
-    slide, numbers = FIGURES[name](seed)
-    is_film = name == "training"
-    path = folder / f"{name}.{'gif' if is_film else suffix}"
-    with replacing(path) as part:
-        if is_film:
-            write_film([training(seed, step)[0] for step in FILM_STEPS], part)
-        else:
-            write_figure(slide, part)
-    label, value = next(iter(numbers.items()))
-    return slide, path, f"{label} {value:.3g}"
-
-
-def show(slides):
-    """Open finished figures in windows, until these are closed."""
-    from matplotlib import pyplot
-    for name, slide in slides.items():
-        picture = pyplot.imread(io.BytesIO(slide._repr_png_()))
-        pyplot.figure(name, slide.get_size_inches()).figimage(picture)
-    pyplot.show()
-
-
-def check_display(parser):
-    """Refuse --show at once, in one line, where no window can be opened."""
-    try:
-        from matplotlib import pyplot
-        pyplot.switch_backend(backend or pyplot.rcParams["backend"])
-        if pyplot.get_backend().lower() in ("agg", "cairo", "pdf", "pgf", "ps", "svg"):
-            raise RuntimeError("there is none")
-    except (ImportError, ValueError, RuntimeError) as error:
-        problem = str(error).splitlines()[0]
-        parser.error(f"--show needs a display, and {problem}; leave it out: files need none")
+def settings_of(builder, pairs):
+    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, if the builder has such a setting."""
+    known, settings = list(inspect.signature(builder).parameters)[1:], {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in known:
+            raise ValueError(f"{builder.__name__} has no setting {key}; it has: {known}")
+        settings[key] = ast.literal_eval(value)
+    return settings
 
 
 def parse(arguments):
-    """The command line, checked; what cannot be done ends here, with one line and exit code 2."""
+    """The command line; what cannot be done ends here, with one line and exit code 2."""
     parser = argparse.ArgumentParser(description="Make the figures of the lesson.")
     option = parser.add_argument
     option("names", nargs="*", metavar="NAME", help="figures to make (default: all; see --list)")
     option("--list", action="store_true", help="say what each figure shows, and stop")
-    option("--out", default="figures", metavar="DIR", help="default: figures")
-    option("--format", choices=("png", "svg", "pdf"), default="png", help="default: png; film: gif")
+    option("--out", default="figures", type=pathlib.Path, metavar="DIR", help="default: figures")
+    option("--format", choices=("png", "svg", "pdf"), default="png", help="the film is a gif")
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
-    option("--show", action="store_true", help="also open the figures in windows, at the end")
+    option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, such "
+           "as densities=0.5,0.1,0.03; any other word lists those that it has")
+    option("--show", action="store_true", help="also open each figure in a window")
     options = parser.parse_args(arguments)
-    for name in options.names:
-        if name not in FIGURES:
-            parser.error(f"no figure named {name}; there are: {', '.join(FIGURES)}")
+    unknown = [name for name in options.names if name not in FIGURES]
+    if unknown:
+        parser.error(f"no figure named {unknown[0]}; there are: {', '.join(FIGURES)}")
     if options.seed < 0:
         parser.error(f"--seed must be 0 or more, got {options.seed}")
-    if options.list:
-        return options
-    if options.show:
-        check_display(parser)
-    if not options.out:
-        parser.error("--out must name a folder")
-    options.out = pathlib.Path(options.out)
+    if options.set and len(options.names) != 1:
+        parser.error("--set needs the name of one figure")
     try:
+        options.set = settings_of(FIGURES[options.names[0]], options.set) if options.set else {}
         options.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=options.out).close()
-    except OSError as error:
-        parser.error(f"cannot write to {options.out}: {error.strerror}")
+    except (OSError, SyntaxError, ValueError) as error:
+        parser.error(str(error))
     return options
 
 
@@ -987,26 +877,33 @@ def main(arguments=None):
     options = parse(arguments)
     if options.list:
         for name, builder in FIGURES.items():
-            print(f"{name:20} {(builder.__doc__ or '').partition(chr(10))[0]}".rstrip())
+            print(f"{name:19} {builder.__doc__.splitlines()[0]}")
         return 0
-    names, finished, start = options.names or list(FIGURES), {}, time.perf_counter()
+    names, failed, start = options.names or list(FIGURES), [], time.perf_counter()
     for k, name in enumerate(names, 1):
         began = time.perf_counter()
+        path = options.out / f"{name}.{'gif' if name == 'training' else options.format}"
         try:
-            finished[name], path, headline = make(name, options.seed, options.out, options.format)
-            outcome = f"{headline} -> {path}"
+            slide, numbers = FIGURES[name](options.seed, **options.set)
+            save(name, slide, options.seed, path)
+            label, value = next(iter(numbers.items()))
+            outcome = f"{label} {value:.3g} -> {path}"
         except Exception as error:
+            failed.append(name)
             outcome = f"FAILED: {type(error).__name__}: {error}"
         took = f"{time.perf_counter() - began:5.1f} s"
-        print(f"[{k:2}/{len(names)}] {name:20} {took}  {outcome}", flush=True)
-    failed = [name for name in names if name not in finished]
+        print(f"[{k:2}/{len(names)}] {name:19} {took}  {outcome}", flush=True)
     print(f"{len(names) - len(failed)} figures in {time.perf_counter() - start:.1f} s")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    if options.show:
-        show(finished)
+    elif options.show:
+        from matplotlib import pyplot
+        for name in names:
+            path = options.out / f"{name}.{'gif' if name == 'training' else options.format}"
+            pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
+        pyplot.show()
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    as_script(main)
+    sys.exit(main())
