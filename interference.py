@@ -174,8 +174,8 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_
                  progress=None):
     """The mask alternative: learn which weights to keep, all at once, at a price for each.
 
-    Minimises the loss with weights U * mask plus penalty * sum(mask), over the mask, which starts at
-    1/2, and the bias. Returns (mask (n, n) in [0, 1], b (n,)).
+    Minimises the loss with weights U * mask plus penalty * sum(mask), over the mask, from 1/2 on,
+    and the bias. Returns (mask (n, n) in [0, 1], b (n,)).
     """
     masked = MaskedModel(U, b, np.zeros(np.shape(U)), penalty)
     train(masked, task, steps, batch_size, learning_rate, seed, "cosine", progress=progress)
@@ -399,10 +399,10 @@ def price(U):
 
         U_ii^2 <= |U_i|^2 P_ii,     so     price_i >= 1 / share_i
 
-    for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2) with the `cosine_score`. As
-    shares add up to m, n equal features pay n / m or more on average. For a tied model it is 1 over
-    the `feature_dimensionality`, and 1 more than the squared side effects of steering before the
-    relu. Raises ValueError if a U_ii is 0. Derived; ours.
+    for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2), cos the `cosine_score`. As
+    shares add up to m, the mean price is n / m or more. For a tied model a price is 1 over the
+    `feature_dimensionality`, and 1 more than the squared side effects of steering before the relu.
+    Raises ValueError if a U_ii is 0. Derived; ours.
     """
     U, = arrays("U nn", U)
     require(U.diagonal().all(), "every U_ii must differ from 0")
@@ -661,14 +661,14 @@ def pentagon_models(seed, density, decay, starts=4):
 
 
 @recipe
-def simple_model(seed, density=0.02, start=None, converged=False, decay=1.0):
+def simple_model(seed, density=0.02, start=None, converged=False):
     """The simple model: a tied model gives back 100 features through 20 dimensions.
 
     300 steps leave it undertrained, as the note does on purpose; converged: 3000 smaller batches at
-    three times the learning rate, on a cosine. `seed` fixes the data, `start` the initial weights (default: the
-    seed too); feature i has importance decay^i.
+    three times the learning rate, on a cosine. `seed` fixes the data, `start` the initial weights
+    (by default the seed too).
     """
-    task = identity_task(100, density, decay ** np.arange(100))
+    task = identity_task(100, density)
     model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
     how = (3000, 256, 3e-3, seed, "cosine") if converged else (300, 1024, 1e-3, seed)
     train(model, task, *how, progress=counter)
@@ -684,14 +684,14 @@ def untied_model(seed, density):
 
 
 @recipe
-def block_stages(seed, run=0, density=0.3, stages=(300, 1000, 3000, 10000), scale=None):
+def block_stages(seed, run=0, density=0.3, stages=(300, 1000, 3000, 10000)):
     """The block model at several stages of one training run: a dict, steps -> Trained.
 
     The note's circuit, 128 features through 16 dimensions, from a textbook start. `seed` fixes the
     circuit; each run trains on it independently.
     """
     task = block_task(density=density, seed=seed)
-    model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16, scale)
+    model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16)
     found = train(model, task, max(stages), 256, 1e-3, (seed, run), "constant", stages,
                   progress=counter).snapshots
     return {step: Trained(task, UntiedModel(**found[step]), seed) for step in stages}

@@ -319,7 +319,7 @@ def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
 
 
 @figure("reproduced", "the note")
-def decomposition(seed, corner=24):
+def decomposition(seed, corner=16):
     """Can U be split into real and interference weights? Yes, and here two definitions agree.
 
     Rows and columns 0 to `corner` - 1 are drawn; the numbers are those of the whole matrix.
@@ -329,12 +329,12 @@ def decomposition(seed, corner=24):
     U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
     U_fixed, _ = itf.ideal_weights(*start, seed=seed, only=("U",), progress=itf.counter)
     slide, axes = new_slide("What training left is a diagonal and interference, by both definitions",
-                            "UUrs;UUtu", subplot_kw=BARE)
+                            "Urs;Utu", subplot_kw=BARE)
     parts = {"U: every row is one output": U, "= U*, the ideal (Definition 1)": U_star,
              "+ interference": U - U_star, "= real by loss (Definition 2)": real * U,
              "+ interference ": ~real * U}
     for ax, (title, part) in zip(axes.values(), parts.items()):
-        width = 7 if ax is axes["U"] else 3.5
+        width = 8 if ax is axes["U"] else 6
         sticks(ax, part[:corner, :corner], real[:corner, :corner], 1.1, width, title=title)
     return slide, {"interference std": U[~real].std(), "diagonal": np.diag(U).mean(),
                    "U* off identity": np.abs(U_star - model.task.A).max(),
@@ -833,15 +833,15 @@ def save(name, slide, seed, path):
         part.unlink(missing_ok=True)
 
 
-def settings_of(builder, pairs):
-    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, if the builder has such a setting."""
-    known, settings = list(inspect.signature(builder).parameters)[1:], {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key not in known:
-            raise ValueError(f"{builder.__name__} has no setting {key}; it has: {known}")
-        settings[key] = ast.literal_eval(value)
-    return settings
+def settings_of(names, pairs):
+    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, if the one figure has such a setting."""
+    if pairs and len(names) != 1:
+        raise ValueError("--set needs the name of one figure")
+    settings = dict(pair.partition("=")[::2] for pair in pairs)
+    known = list(inspect.signature(FIGURES[names[0]]).parameters)[1:] if settings else []
+    for key in settings.keys() - known:
+        raise ValueError(f"{names[0]} has no setting {key}; it has: {known}")
+    return {key: ast.literal_eval(value) for key, value in settings.items()}
 
 
 def parse(arguments):
@@ -855,17 +855,13 @@ def parse(arguments):
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
     option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, such "
            "as densities=0.5,0.1,0.03; any other word lists those that it has")
-    option("--show", action="store_true", help="also open each figure in a window")
+    option("--show", action="store_true", help="also open the figures in windows, at the end")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in FIGURES]
-    if unknown:
-        parser.error(f"no figure named {unknown[0]}; there are: {', '.join(FIGURES)}")
-    if options.seed < 0:
-        parser.error(f"--seed must be 0 or more, got {options.seed}")
-    if options.set and len(options.names) != 1:
-        parser.error("--set needs the name of one figure")
     try:
-        options.set = settings_of(FIGURES[options.names[0]], options.set) if options.set else {}
+        for name in set(options.names) - set(FIGURES):
+            raise ValueError(f"no figure named {name}; there are: {', '.join(FIGURES)}")
+        tm.generator(options.seed)
+        options.set = settings_of(options.names, options.set)
         options.out.mkdir(parents=True, exist_ok=True)
     except (OSError, SyntaxError, ValueError) as error:
         parser.error(str(error))
@@ -874,35 +870,31 @@ def parse(arguments):
 
 def main(arguments=None):
     """Make what the command line asks for; returns the exit code."""
-    options = parse(arguments)
+    options, made, start = parse(arguments), {}, time.perf_counter()
     if options.list:
         for name, builder in FIGURES.items():
             print(f"{name:19} {builder.__doc__.splitlines()[0]}")
         return 0
-    names, failed, start = options.names or list(FIGURES), [], time.perf_counter()
+    names = options.names or list(FIGURES)
     for k, name in enumerate(names, 1):
         began = time.perf_counter()
         path = options.out / f"{name}.{'gif' if name == 'training' else options.format}"
         try:
             slide, numbers = FIGURES[name](options.seed, **options.set)
             save(name, slide, options.seed, path)
-            label, value = next(iter(numbers.items()))
-            outcome = f"{label} {value:.3g} -> {path}"
+            label, made[name] = next(iter(numbers.items()))
+            outcome = f"{label} {made[name]:.3g} -> {path}"
         except Exception as error:
-            failed.append(name)
             outcome = f"FAILED: {type(error).__name__}: {error}"
         took = f"{time.perf_counter() - began:5.1f} s"
         print(f"[{k:2}/{len(names)}] {name:19} {took}  {outcome}", flush=True)
-    print(f"{len(names) - len(failed)} figures in {time.perf_counter() - start:.1f} s")
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    elif options.show:
-        from matplotlib import pyplot
-        for name in names:
-            path = options.out / f"{name}.{'gif' if name == 'training' else options.format}"
+        if options.show and name in made and path.suffix in (".png", ".gif"):
+            from matplotlib import pyplot
             pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
+    print(f"{len(made)} figures in {time.perf_counter() - start:.1f} s")
+    if options.show:
         pyplot.show()
-    return 1 if failed else 0
+    return 0 if len(made) == len(names) else 1
 
 
 if __name__ == "__main__":

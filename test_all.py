@@ -619,7 +619,7 @@ def run(capsys, *arguments):
 
 @pytest.mark.parametrize("arguments, message", (
     ("pentagram", "no figure named pentagram; there are: one_output, training"),
-    ("--seed -1", "--seed must be 0 or more"),
+    ("--seed -1", "seed must be a whole number >= 0, got -1"),
     ("--format bmp", "invalid choice: 'bmp'"),
     ("--out README.md/x", "Not a directory"),
     ("--set density=1", "--set needs the name of one figure"),
@@ -673,8 +673,8 @@ def test_one_failing_figure_stops_no_other_and_leaves_no_half_file(capsys, monke
     monkeypatch.setitem(plots.FIGURES, "stages", broken)
     monkeypatch.setattr(plots.os, "replace", replace)
     code, out, err = run(capsys, *"circuit stages law --seed 7 --out".split(), tmp_path)
-    assert code == 1 and "failed: circuit, stages" in err
-    assert "FAILED: ArithmeticError: no luck at seed 7" in out and "disk full" in out
+    assert code == 1 and "FAILED: OSError: disk full" in out
+    assert "FAILED: ArithmeticError: no luck at seed 7" in out
     assert [path.name for path in tmp_path.iterdir()] == ["law.png"] and "1 figures in" in out
 
 
@@ -773,7 +773,7 @@ CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-":
     ("two_models", "r, other data, same start, 3000 steps", ".66 to .72", "ours", "in part it does"),
     ("learned_vs_ideal", "r, in A", ".94 to .98", "reproduced", "the circuit comes back"),
     ("learned_vs_ideal", "r, inside blocks, not in A", ".47 to .74", "ours", "and what is near it"),
-    ("learned_vs_ideal", "r, between blocks", "-.05 to .05", "ours", "- nothing else"),
+    ("learned_vs_ideal", "r, between blocks", "-.1 to .1", "ours", "- nothing else"),
     ("learned_vs_ideal", "too small", "91 to 95 %", "reproduced", "shrinkage"),
     ("one_weight", "parabola of the wrong sign", "100 %", "ours", "- in the pentagon"),
     ("law", "r outside A", ".85 to .97", "derived", "no ablation went into it"),
@@ -783,7 +783,7 @@ CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-":
     ("heuristics", "average precision, ERA", ".4 to .6", "reproduced", "ERA is ahead"),
     ("heuristics", "average precision, weight", ".4 to .5", "reproduced", "of the weight"),
     ("heuristics", "all over oracle", "76 to 78 %", "reproduced", "all gain less than the real"),
-    ("stages", "positive: harm over derived, most", "1.0 to 1.1", "every stage", "- as derived"),
+    ("stages", "positive: harm over derived, most", "1.0 to 1.2", "every stage", "- as derived"),
     ("stages", "positive: harm over derived, least", ".8 to 1.0", "every stage", "- as derived"),
     ("stages", "positive: last size over first", ".4 to .7", "every stage", "- halved"),
     ("stages", "negative: last size over first", "1.8 to 2.9", "every stage", "- grown"),
