@@ -9,7 +9,7 @@ because features share dimensions: interference. This file asks, in order:
     3  What finds them cheaply?           scores from activations, from directions, from answers
     4  How good is a ranking?             precision and recall, the loss of a pruned model
     5  What does sharing cost?            shares of a dimension, prices, steering
-    6  What structure is in it?           set means, circulants, shared weights, graphs of examples
+    6  What structure is in it?           set means, shared weights, graphs of examples
     7  Trained models                     one recipe each, shared by figures and tests
 
 Notation: the table in `toymodel.py`. Wrong shapes and entries that are not finite raise ValueError,
@@ -119,8 +119,8 @@ def predicted_effects(U, b, x, A):
 
     Outside the circuit this is -q (sigma^2 - mu^2) U^2: harm, as the square of the weight, while
     E[x]^2 < Var x. A feature of density s, uniform where active, has mu = s/2 and sigma^2 = s/3 -
-    s^2/4, so it is harm below s = 2/3, and help above. Returns (n, n). Ends where gates flip and
-    where features are correlated. Ours.
+    s^2/4, so it is harm below s = 2/3, and help above. It ends where gates flip, y bends or
+    features correlate. Returns (n, n), for importance 1. Ours.
     """
     U, b, x, A = arrays("U nn, b n, x Bn, A nn", U, b, x, A)
     q = np.mean(x @ U.T + b > 0, axis=0)[:, None]                # (n, 1)
@@ -187,10 +187,9 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_
 
 def row_space(U):
     """V (r, n): orthonormal rows that span those of U, r its rank. P = V.T @ V projects on them."""
-    U, = arrays("U nn", U)
-    size = np.abs(U).max()
-    require(size > 0, "U must not be all zeros")
-    _, sizes, V = np.linalg.svd(U.astype(np.float64) / size)
+    U, = arrays("U nn", U, dtype=np.float64)
+    require(U.any(), "U must not be all zeros")
+    _, sizes, V = np.linalg.svd(U / np.abs(U).max())
     return V[:len(U)][sizes > 1e-5 * sizes[0]]                   # below: rounding in float32
 
 
@@ -201,13 +200,14 @@ def cosine_score(U):
     source j in the m dimensions. As U P = U, the weight U_ij is the inner product of the two, and
     this score is the weight without their lengths. |P_j|^2 = P_jj, as P is a projection.
     """
-    U = np.asarray(U, np.float64) / np.abs(U).max()
+    U, = arrays("U nn", U, dtype=np.float64)
+    U = U / max(np.abs(U).max(), TINY)
     lengths = np.outer(np.linalg.norm(U, axis=1), np.sqrt(shares(U)))
     return U / np.maximum(lengths, TINY)
 
 
 def sparse_code(atoms, rows, penalty, steps=2000, tolerance=1e-4):
-    """Each row w of `rows` (q, m) from few columns of `atoms` (m, p): codes (q, p) >= 0.
+    """Each row w of `rows` (k, m) from few columns of `atoms` (m, p): codes (k, p) >= 0.
 
     Compressed sensing, as a non-negative lasso: with D the atoms, each divided by its length so
     that the penalty is the same price for all, find the c >= 0 with the smallest
@@ -224,7 +224,7 @@ def sparse_code(atoms, rows, penalty, steps=2000, tolerance=1e-4):
     c + (t - 1) / t' (c - previous c) with t' = (1 + sqrt(1 + 4 t^2)) / 2, which is much faster. It
     stops when no code moves by more than `tolerance` of the largest, or after `steps`.
     """
-    D, rows = arrays("atoms mp, rows qm", np.asarray(atoms, np.float64), rows)
+    D, rows = arrays("atoms mp, rows km", atoms, rows, dtype=np.float64)
     require(penalty > 0, f"penalty must be positive, got {penalty}")
     D = D / np.maximum(np.linalg.norm(D, axis=0), TINY)
     step = 1 / np.linalg.norm(D, 2)**2
@@ -243,12 +243,13 @@ def sparse_code(atoms, rows, penalty, steps=2000, tolerance=1e-4):
 def code_score(U, penalty=0.01):
     """A sparse circuit that U could be a linear read-out of, (n, n) >= 0, from the weights alone.
 
-    If W_up were the best linear read-out of A x, U would be A P: row U_i a sum of columns of P with
-    weights A_i. A sparse code of U_i in these columns is a guess at them; in coordinates of the row
-    space, of U V^T in V. penalty: as a share of the smallest one that leaves no code at all.
+    If W_up were the best linear read-out of A x, x white, U would be A P: row U_i a sum of columns
+    of P with weights A_i. A sparse code of U_i in these columns is a guess at them; in coordinates
+    of the row space, of U V^T in V. penalty: as a share of the smallest that leaves no code.
     """
-    V = row_space(U)
-    rows = np.asarray(U, np.float64) / np.abs(U).max() @ V.T     # (n, n) @ (n, r) -> (n, r)
+    require(penalty > 0, f"penalty must be positive, got {penalty}")
+    U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
+    rows = U / np.abs(U).max() @ V.T                             # (n, n) @ (n, r) -> (n, r)
     none_left = (rows @ V / np.maximum(np.linalg.norm(V, axis=0), TINY)).max()
     return sparse_code(V, rows, penalty * max(none_left, TINY / penalty))
 
@@ -259,12 +260,13 @@ def combined_ranks(*scores):
     Ranks start at 1 for the largest; ties share the mean of their places. One very high place
     outweighs several middling ones, as in Fisher's sum of log p-values. A heuristic.
     """
-    require(len({np.shape(score) for score in scores}) == 1, "scores must have one shape")
-    total = 0
+    scores = arrays(", ".join(["scores *"] * len(scores)), *scores, dtype=np.float64)
+    require(len({score.shape for score in scores}) == 1, "scores must have one shape")
+    total = np.zeros(scores[0].size)
     for score in scores:
-        _, group, sizes = np.unique(-np.ravel(score), return_inverse=True, return_counts=True)
-        total = total - np.log((np.cumsum(sizes) - (sizes - 1) / 2)[group])
-    return total.reshape(np.shape(scores[0]))
+        _, group, sizes = np.unique(-score.ravel(), return_inverse=True, return_counts=True)
+        total -= np.log((np.cumsum(sizes) - (sizes - 1) / 2)[group])
+    return total.reshape(scores[0].shape)
 
 
 def all_scores(U, b, x, y):
@@ -298,8 +300,8 @@ def all_scores(U, b, x, y):
 
 def ranking(scores):
     """Flat indices of `scores` from the largest to the smallest; ties stay in reading order."""
-    require(np.isfinite(scores).all(), "scores must be finite")
-    return np.argsort(-np.ravel(scores).astype(np.float64), kind="stable")
+    scores, = arrays("scores *", scores, dtype=np.float64)
+    return np.argsort(-scores.ravel(), kind="stable")
 
 
 def running_sums(scores, values):
@@ -307,11 +309,12 @@ def running_sums(scores, values):
 
     Weights of the same score cannot be told apart, so a whole group of ties counts at once.
     """
-    require(np.shape(scores) == np.shape(values), f"scores and what they rank must have one shape, "
-            f"got {np.shape(scores)} and {np.shape(values)}")
+    scores, values = arrays("scores *, values *", scores, values, dtype=np.float64)
+    require(scores.shape == values.shape, "scores and what they rank must have one shape, got "
+            f"{scores.shape} and {values.shape}")
     order = ranking(scores)
-    last = np.flatnonzero(np.diff(np.ravel(scores)[order], append=np.nan))     # of each group
-    return np.cumsum(np.ravel(values)[order])[last], last + 1
+    last = np.flatnonzero(np.diff(scores.flat[order], append=np.nan))     # of each group
+    return np.cumsum(values.flat[order])[last], last + 1
 
 
 def precision_recall(scores, is_real):
@@ -332,7 +335,7 @@ def average_precision(precision, recall):
     """Area under a precision-recall curve: sum_k precision_k (recall_k - recall_{k-1}).
 
     In the example of `precision_recall`: 1 * 1/2 + 1/2 * 0 + 1/2 * 1/2 = 3/4. A perfect ranking
-    scores 1; a random one, and a constant score, the share of real weights (the base rate).
+    scores 1, a constant score the share of real weights (the base rate), a random one about that.
     """
     precision, recall = arrays("precision k, recall k", precision, recall)
     return float(np.sum(precision * np.diff(recall, prepend=0)))
@@ -372,7 +375,7 @@ def best_bias(drive, y):
     k bottoms from cumulative sums, clip each into its interval, keep the best. (All gates shut is
     k = 1 with b clipped to -drive_1.) Gradient steps cannot reopen a target that is shut.
     """
-    drive, y = arrays("drive Bn, y Bn", np.asarray(drive, np.float64), y)
+    drive, y = arrays("drive Bn, y Bn", drive, y, dtype=np.float64)
     order = np.argsort(-drive, axis=0)
     drive, y = (np.take_along_axis(a, order, axis=0) for a in (drive, y))
     k = np.arange(1, len(drive) + 1)[:, None]                    # (B, 1), gates open
@@ -388,7 +391,7 @@ def best_bias(drive, y):
 
 
 def shares(U):
-    """The share P_ii of a dimension that each source has, (n,) in [0, 1]. Their sum, tr P, is m."""
+    """The share P_ii of a dimension that each source has, (n,) in [0, 1]; the sum is the rank."""
     return np.sum(row_space(U)**2, axis=0)
 
 
@@ -399,14 +402,14 @@ def price(U):
 
         U_ii^2 <= |U_i|^2 P_ii,     so     price_i >= 1 / share_i
 
-    for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2), cos the `cosine_score`. As
-    shares add up to m, the mean price is n / m or more. For a tied model a price is 1 over the
-    `feature_dimensionality`, and 1 more than the squared side effects of steering before the relu.
-    Raises ValueError if a U_ii is 0. Derived; ours.
+    for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2) with the `cosine_score`.
+    As shares add up to m at most, the mean price is n / m or more. For a tied model a price is 1
+    over the `feature_dimensionality`, and 1 more than the squared side effects of steering before
+    the relu. Raises ValueError if a U_ii is 0. Derived; ours.
     """
-    U, = arrays("U nn", U)
+    U, = arrays("U nn", U, dtype=np.float64)
     require(U.diagonal().all(), "every U_ii must differ from 0")
-    return np.sum(U.astype(np.float64)**2, axis=1) / U.diagonal()**2
+    return np.sum((U / U.diagonal()[:, None])**2, axis=1)
 
 
 def feature_dimensionality(W):
@@ -415,7 +418,8 @@ def feature_dimensionality(W):
     W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair;
     2/5: a pentagon; 0: not represented (W_i = 0). Returns (n,). Toy Models of Superposition.
     """
-    W, = arrays("W mn", W)
+    W, = arrays("W mn", W, dtype=np.float64)
+    W = W / max(np.abs(W).max(), TINY)                           # D does not know the scale
     length = np.linalg.norm(W, axis=0)                           # (n,)
     unit = W / np.maximum(length, TINY)                          # (m, n)
     return length**2 / np.maximum(np.sum((unit.T @ W)**2, axis=1), TINY)
@@ -473,19 +477,6 @@ def set_mean_component(U, set_size):
     return np.kron(totals / counts, np.ones((size, size), U.dtype))
 
 
-def nearest_circulant(G):
-    """The circulant matrix closest to G: each wrapped diagonal replaced by its mean, (n, n).
-
-    C_ij depends only on (j - i) mod n, so x -> C @ x is a convolution over the group of n cyclic
-    shifts: it is equivariant. The mean is the closest constant in the sum of squares, and diagonals
-    do not overlap. Naturally Occurring Equivariance in Neural Networks (Olah et al. 2020).
-    """
-    G, = arrays("G nn", G)
-    i, j = np.indices(G.shape)
-    means = G[i, (i + j) % len(G)].mean(axis=0)                          # (n,), one per diagonal
-    return means[(j - i) % len(G)]
-
-
 def shared_middle(directions, active):
     """M (m, m) of z = D M D.T x, trained to double the `active` features, one of them per example.
 
@@ -503,7 +494,7 @@ def shared_middle(directions, active):
     up to the 0.001. Below 90 degrees cross outputs are positive and must be unlearned. The note,
     Appendix 1.
     """
-    D, = arrays("directions nm", np.asarray(directions, np.float64))
+    D, = arrays("directions nm", directions, dtype=np.float64)
     n, m = D.shape
     M = 0.001 * np.eye(m)
     x = np.eye(n)[active]                                                # (B, n)
@@ -556,9 +547,9 @@ def graph_precision(U, b, is_real, x, y, threshold=0.01):
 
 def booleans(name, value, shape):
     """`value` as an array of booleans of this shape: labels, not numbers."""
+    arrays(f"{name} *", value)
     array = np.asarray(value)
-    require(array.dtype == bool and not isinstance(value, np.ma.MaskedArray),
-            f"{name} must be booleans, got {type(value).__name__} of {array.dtype}")
+    require(array.dtype == bool, f"{name} must be booleans, got {array.dtype}")
     require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
     return array
 
@@ -578,15 +569,14 @@ class Trained:
         self.task, self.model, self.seed, self.examples = task, copy.deepcopy(model), seed, examples
         self.U, self.b = read_only(model.virtual_weights()), read_only(model.b)
 
-    @functools.cache
     def sample(self, stream):
         """x, y (examples, n), from a stream of random numbers of its own."""
         rng = generator((self.seed, 1000 + stream))
         return tuple(map(read_only, self.task.batch(rng, self.examples)))
 
-    labelled = property(lambda self: self.sample(1))
-    other = property(lambda self: self.sample(2))
-    fresh = property(lambda self: tuple(part[:4096] for part in self.sample(3)))
+    labelled = cached_property(lambda self: self.sample(1))
+    other = cached_property(lambda self: self.sample(2))
+    fresh = cached_property(lambda self: tuple(part[:4096] for part in self.sample(3)))
     x = property(lambda self: self.labelled[0])
     y = property(lambda self: self.labelled[1])
 
@@ -694,7 +684,8 @@ def block_stages(seed, run=0, density=0.3, stages=(300, 1000, 3000, 10000)):
     model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16)
     found = train(model, task, max(stages), 256, 1e-3, (seed, run), "constant", stages,
                   progress=counter).snapshots
-    return {step: Trained(task, UntiedModel(**found[step]), seed) for step in stages}
+    return MappingProxyType({step: Trained(task, UntiedModel(**found[step]), seed)
+                             for step in stages})
 
 
 def block_model(seed, run=0, density=0.3):

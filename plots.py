@@ -1,10 +1,9 @@
 """Every figure of the lesson, one function each, in reading order.
 
-`python plots.py` makes all of them, `--list` says what there is, `--help` the rest. A builder takes
-a seed and settings and returns (figure, numbers): a matplotlib Figure and a dict of the numbers in
-it, the headline first. The first line of its docstring is a question and its answer; its decorator
-says what kind of claim it makes and where it comes from ("the note" is A Toy Model of Interference
-Weights). In a notebook, `plots.pentagon(0)[0]` shows the picture.
+`python plots.py` makes all of them, `--help` says the rest. A builder takes a seed and settings and
+returns (figure, numbers): a matplotlib Figure, and a dict of the numbers in it, the headline first.
+Its docstring begins with a question and its answer; its decorator says what kind of claim it makes
+and where that comes from ("the note": A Toy Model of Interference Weights).
 
 One language from first to last: a weight is a stick, a row of U is one output, a matrix is stacked
 rows. Real weights are dark green and thick, interference is orange and thin; help and harm are up
@@ -28,9 +27,9 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 GREEN, ORANGE, BLUE = "#00664B", "#E69F00", "#0072B2"
-STYLE = {"font.size": 15, "axes.titlesize": 16, "figure.titlesize": 18, "figure.titleweight": "bold",
-         "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 3,
-         "figure.dpi": 100, "savefig.dpi": 100, "svg.hashsalt": "interference weights"}
+STYLE = {"font.size": 15, "axes.titlesize": 16, "figure.titlesize": 18, "figure.dpi": 100,
+         "axes.spines.top": False, "axes.spines.right": False, "figure.titleweight": "bold",
+         "lines.linewidth": 3, "savefig.dpi": 100, "svg.hashsalt": "interference weights"}
 SCORES = {  # what a score is called, and how its curve is drawn
     "second_order": ("answers", {"color": "black"}),
     "all_three": ("all three", {"color": BLUE}),
@@ -90,10 +89,9 @@ def sticks(ax, U, real, scale=1.0, width=5, **labels):
 
 def dots(ax, across, up, real, size=9, **labels):
     """One point for each weight, real ones green and on top; the line is where both are equal."""
-    ends = min(across.min(), up.min()), max(across.max(), up.max())
-    ax.plot(ends, ends, color="0.7", lw=1.5, zorder=0)
+    ax.axline((0, 0), slope=1, color="0.7", lw=1.5, zorder=0)
     for kind, color, area, mark in ((~real, ORANGE, size, "."), (real, GREEN, 4 * size, "^")):
-        ax.scatter(across[kind], up[kind], area, color, marker=mark, alpha=0.6, lw=0, rasterized=True)
+        ax.scatter(across[kind], up[kind], area, color, marker=mark, alpha=0.6, lw=0)
     ax.set(**labels)
 
 
@@ -166,7 +164,8 @@ def one_output(seed):
     """
     model = itf.block_model(seed)
     i, x, y = busiest(model), model.x, model.y
-    A, U, b, real, score = model.task.A, model.U, model.b, model.is_real[i], model.scores["all_three"]
+    A, U, b, score = model.task.A, model.U, model.b, model.scores["all_three"]
+    real = model.is_real[i]
     drive = x @ np.stack([U[i], U[i] * real], axis=1)            # (B, 2): whole, and real only
     bias = b[i], itf.best_bias(drive, y[:, [i, i]])[1]
     before, after = np.mean((tm.relu(drive + bias) - y[:, [i]])**2, axis=0)
@@ -174,8 +173,9 @@ def one_output(seed):
     strips = {"A\nthe task": A[i], "U\nthe model": U[i], "\u0394L\nif one is\nremoved": model.dL[i],
               "score\nall three": np.maximum(score[i] - np.median(score), 0),
               "U x\none\nexample": U[i] * example}
-    slide, axes = new_slide(f"Of this output's 128 weights {real.sum()} are real. Keep those, refit "
-                            f"its bias: error {before:.3f} \u2192 {after:.3f}", 1, 5, sharex=True)
+    slide, axes = new_slide(f"Of this output's 128 weights {real.sum()} are real. Keep those, "
+                            f"refit its bias: error {before:.3f} \u2192 {after:.3f}", 1, 5,
+                            sharex=True)
     for ax, (name, row) in zip(axes, strips.items()):
         ax.axvspan(i // 16 * 16 - 0.5, i // 16 * 16 + 15.5, color="0.94")
         sticks(ax, row, real, width=7, xlim=(-1, 128), yticks=())
@@ -253,8 +253,8 @@ def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
 
     Importance falls by `decay` from each to the next; the best of four starts.
     """
-    slide, axes = new_slide("The sparser, the more of them share. Shadows on arrow 0 are row 0 of U",
-                            len(densities), 2, squeeze=False)
+    slide, axes = new_slide("The sparser, the more of them share. Shadows on arrow 0 are row 0 of "
+                            "U", len(densities), 2, squeeze=False)
     numbers = {}
     for density, plane, rows in zip(densities, *axes):
         model = itf.pentagon_models(seed, density, decay)[0][1]
@@ -282,7 +282,7 @@ def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
     """What does it cost to share a dimension? At least 1 / share, and training comes near."""
     slide, (shapes, near, steered) = new_slide(
         "No read-out pays less than 1 / its share of a dimension", 3)
-    for place, k in enumerate((1, 2, 5)):                        # k features in one or two dimensions
+    for place, k in enumerate((1, 2, 5)):                        # k arrows, evenly spread
         squares = np.cos(2 * np.pi * np.arange(k) / k)**2
         for j, square in enumerate(squares):
             shapes.bar(place, square, 0.7, squares[:j].sum(), color=ORANGE if j else GREEN, ec="w")
@@ -290,7 +290,8 @@ def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
     shapes.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], ylim=(0, 2.9),
                title="row of U, squared: the price", ylabel="$|U_i|^2 / U_{ii}^2$")
     models = {"tied": (itf.simple_model(seed), 25, {"color": "0.6"}),
-              "untied, density 0.1": (itf.untied_model(seed, 0.1), 88, {"color": "0.3", "ls": "--"}),
+              "untied, density 0.1": (itf.untied_model(seed, 0.1), 88,
+                                      {"color": "0.3", "ls": "--"}),
               "untied, density 0.02": (itf.untied_model(seed, 0.02), 75, {"color": "black"})}
     numbers = {}
     for name, (model, at, line) in models.items():
@@ -326,22 +327,20 @@ def decomposition(seed, corner=16):
     """
     model = itf.simple_model(seed)
     U, real, start = model.U, model.is_real, (model.U, model.b, model.task)
-    U_star, b_star = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
+    U_star, _ = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
     U_fixed, _ = itf.ideal_weights(*start, seed=seed, only=("U",), progress=itf.counter)
-    slide, axes = new_slide("What training left is a diagonal and interference, by both definitions",
-                            "Urs;Utu", subplot_kw=BARE)
+    slide, axes = new_slide("What training left is a diagonal and interference, by both "
+                            "definitions", "Urs;Utu", subplot_kw=BARE)
     parts = {"U: every row is one output": U, "= U*, the ideal (Definition 1)": U_star,
              "+ interference": U - U_star, "= real by loss (Definition 2)": real * U,
              "+ interference ": ~real * U}
     for ax, (title, part) in zip(axes.values(), parts.items()):
         width = 8 if ax is axes["U"] else 6
         sticks(ax, part[:corner, :corner], real[:corner, :corner], 1.1, width, title=title)
-    return slide, {"interference std": U[~real].std(), "diagonal": np.diag(U).mean(),
+    return slide, {"interference std": U[~real].std(), "real": real.sum(),
+                   "real on diagonal": np.diag(real).sum(),
                    "U* off identity": np.abs(U_star - model.task.A).max(),
-                   "U* diagonal, bias fixed": np.diag(U_fixed).mean(),
-                   "ideal loss over the model's":
-                       itf.lifted_loss(U_star, b_star, model.x, model.y) / model.loss,
-                   "real": real.sum(), "real on diagonal": np.diag(real).sum()}
+                   "U* diagonal, bias fixed": np.diag(U_fixed).mean()}
 
 
 @figure("reproduced", "the note; Towards Monosemanticity (2023), its Hebrew and base64 features")
@@ -357,31 +356,29 @@ def weight_histograms(seed):
                   yscale="log")
         histogram(column[1], model.U[i], model.is_real[i], bins, title=f"row {i}: one output",
                   xlabel="virtual weight")
-    rest, off = simple.U[~simple.is_real], simple.dL[~np.eye(100, dtype=bool)]
-    counts, edges = np.histogram(rest, 60)
-    return slide, {"real below the top 1 % of interference": overlap(block),
-                   "gap": simple.U[simple.is_real].min() - rest.max(), "free": free(simple),
-                   "peak of interference": edges[np.argmax(counts):][:2].mean(),
-                   "harm in all effects off the diagonal": np.minimum(off, 0).sum() / -np.abs(off).sum()}
+    gap = simple.U[simple.is_real].min() - simple.U[~simple.is_real].max()
+    return slide, {"real below the top 1 % of interference": overlap(block), "gap": gap,
+                   "free": free(simple)}
 
 
 @figure("reproduced; what the start does, ours", "the note")
 def two_models(seed):
     """Does interference repeat when a model is trained again? Not from another start."""
-    first = itf.simple_model(seed, start=seed, converged=True)
-    pairs = {"another start\n300 steps": (itf.simple_model(seed), itf.simple_model(seed, start=seed + 1)),
-             "another start\n3000 steps": (first, itf.simple_model(seed + 1, start=seed + 1,
-                                                                   converged=True)),
-             "other data, same start\n3000 steps": (first, itf.simple_model(seed + 1, start=seed,
-                                                                            converged=True))}
+    def converged(data, start):
+        return itf.simple_model(data, start=start, converged=True)
+
+    first = converged(seed, seed)
+    pairs = {"another start, 300 steps": (itf.simple_model(seed),
+                                          itf.simple_model(seed, start=seed + 1)),
+             "another start, 3000 steps": (first, converged(seed + 1, seed + 1)),
+             "same start, other data": (first, converged(seed + 1, seed))}
     slide, axes = new_slide("Train again from another start: the real weights come back, "
                             "interference does not", 3, sharex=True, sharey=True)
     numbers = {}
     for ax, (name, (one, again)) in zip(axes, pairs.items()):
-        r = correlation(one.U, again.U, ~one.is_real)
-        numbers |= {f"r, {name.replace(chr(10), ', ')}": r,
-                    f"smallest real, {name.replace(chr(10), ', ')}": again.U[one.is_real].min()}
-        dots(ax, one.U, again.U, one.is_real, 6, title=f"{name}: r = {r:.2f}", aspect="equal",
+        numbers[f"r, {name}"] = r = correlation(one.U, again.U, ~one.is_real)
+        numbers[f"smallest real, {name}"] = again.U[one.is_real].min()
+        dots(ax, one.U, again.U, one.is_real, 6, title=f"{name}\nr = {r:.2f}", aspect="equal",
              xlabel="U")
     axes[0].set_ylabel("U, trained again")
     return slide, numbers
@@ -409,8 +406,7 @@ def learned_vs_ideal(seed):
     inside = places["inside blocks, not in A"]
     return slide, {**{f"r, {place}": value for place, value in r.items()},
                    "r of A A^T A and both runs": correlation(A @ A.T @ A, U + again.U, inside),
-                   "too small": np.mean(U[A > 0] < A[A > 0]), "real": real.sum(),
-                   "real in A": np.sum(real & (A > 0)), "in A": np.sum(A > 0),
+                   "too small": np.mean(U[A > 0] < A[A > 0]),
                    "loss over the constant's": model.over_constant,
                    "targets that hardly fire": np.sum(~live(model))}
 
@@ -435,7 +431,8 @@ def one_weight(seed):
         step = values - u[j]
         exact = [1000 * np.mean((tm.relu(z + s * x[:, j]) - y)**2) for s in step]
         now, gate = 1000 * np.mean((tm.relu(z) - y)**2), z > 0
-        slope, curvature = 2000 * np.mean(gate * (z - y) * x[:, j]), 1000 * np.mean(gate * x[:, j]**2)
+        slope = 2000 * np.mean(gate * (z - y) * x[:, j])
+        curvature = 1000 * np.mean(gate * x[:, j]**2)
         curve(ax, values, exact, "exact", 5, (0, -22), color=color, lw=6)
         curve(ax, values, now + slope * step + curvature * step**2, "parabola: gates held", 14,
               (12, 14), color="black", ls="--")
@@ -444,11 +441,10 @@ def one_weight(seed):
         ax.set(title=f"{name} weight, trained to {u[j]:.2f}", xlabel="if it were")
         numbers[f"slope at {name}"] = slope / 1000
     axes[0].set_ylabel("error of output 0, \u00d7 1000")
-    estimates = [itf.second_order_effects(m.U, m.b, m.x, m.y) for m in (model, block)]
-    positive = (model.U > 0) & ~model.is_real
-    wrong = (estimates[0] > 0) != (model.dL > 0)
-    return slide, {**numbers, "parabola of the wrong sign": wrong[positive].mean(),
-                   "r of parabola and exact, block": correlation(estimates[1], block.dL, block.U != 0)}
+    estimate, of_block = (itf.second_order_effects(m.U, m.b, m.x, m.y) for m in (model, block))
+    wrong = ((estimate > 0) != (model.dL > 0))[(model.U > 0) & ~model.is_real]
+    return slide, {**numbers, "parabola of the wrong sign": wrong.mean(),
+                   "r of parabola and exact, block": correlation(of_block, block.dL, block.U != 0)}
 
 
 @figure("derived, then measured; ours", "`predicted_effects`")
@@ -469,8 +465,8 @@ def law(seed, densities=(0.3, 0.5, 0.6, 0.75, 0.9)):
     curve(left, end, end, "as derived", 0, (12, 0), color="black", lw=1.5)
     curve(left, end, slope * end, f"slope {slope:.2f}:\nthe relu hides the rest", 0, (0, 200),
           color="black", ls=":")
-    left.set(xlabel="derived \u0394L \u00d7 1000: \u2212q (\u03c3\u00b2 \u2212 \u03bc\u00b2) U\u00b2",
-             ylabel="exact \u0394L \u00d7 1000", title=f"{outside.sum()} weights outside A")
+    left.set(xlabel=r"derived $\Delta L \times 1000$:  $-q\,(\sigma^2 - \mu^2)\,U^2$",
+             ylabel=r"exact $\Delta L \times 1000$", title=f"{outside.sum()} weights outside A")
     helping = {}
     for density in densities:
         other = itf.block_model(seed, 0, density)
@@ -528,19 +524,20 @@ LADDER = {"weight": "nothing", "era": "examples", "cosine": "directions", "all_t
 def beyond(seed, stages=(300, 1000), block=1):
     """Can we beat this? Once the model has learned: directions and activations together do.
 
-    Left: one block of A; as the best linear read-out behind the bottleneck would have it; and what a
-    sparse code makes of that. Right: the block model, and what each score needs.
+    Left: one block of A; as the best linear read-out would have it; and what a sparse code makes of
+    that. Right: the block model, and what each score needs.
     """
     models = itf.block_stages(seed)
     A, V = models[1000].task.A, itf.row_space(models[1000].U)
     parts = {"a block of A": A, "blurred": A @ V.T @ V}
     parts["its sparse code"] = itf.code_score(parts["blurred"])
-    slide, axes = new_slide("A sparse code sharpens what the bottleneck has blurred; all three lead "
-                            "once learned", "ABBBB;PBBBB;CBBBB")
+    slide, axes = new_slide("A sparse code sharpens what the bottleneck has blurred; all three "
+                            "lead once learned", "ABBBB;PBBBB;CBBBB")
     ladder, numbers, shown = axes["B"], {}, (slice(16 * block, 16 * block + 16),) * 2
     for ax, (name, part) in zip((axes["A"], axes["P"], axes["C"]), parts.items()):
         numbers[name] = area = itf.average_precision(*itf.precision_recall(part, A > 0))
-        sticks(ax, part[shown] / part.max(), (A > 0)[shown], 1.2, title=f"{name}: {area:.2f}", **BARE)
+        sticks(ax, part[shown] / part.max(), (A > 0)[shown], 1.2, **BARE)
+        ax.set_title(f"{name}: {area:.2f}")
     for steps, color, marker in zip(stages, ("0.6", "black", "0.8"), "sov"):
         heights = [models[steps].average_precision(name) for name in LADDER]
         curve(ladder, range(5), heights, f"{steps} steps", 0, (0, 22), color=color, lw=2,
@@ -582,8 +579,8 @@ def stages(seed):
                     f"{word}: harm over derived, most": np.max(measured / derived)}
     for ax, title in zip((found, size, harm), ("average precision", "size of interference (rms)",
                                                "its harm, summed")):
-        ax.set(title=title, xticks=range(4), xticklabels=("300", "1k", "3k", "10k"), xlim=(-0.2, 4.6),
-               ylim=(0, None), xlabel="training steps")
+        ax.set(title=title, xticks=range(4), xticklabels=("300", "1k", "3k", "10k"),
+               xlim=(-0.2, 4.6), ylim=(0, None), xlabel="training steps")
     found.set_ylim(0.3, 1.02)
     leads = np.array(areas["all_three"]) - np.maximum(areas["era"], areas["cosine"])
     large = [m.dL[(m.task.A == 0) & (np.abs(m.dL) > 1e-3)] for m in models]
@@ -601,37 +598,35 @@ def pruned_loss(seed, steps=1000, sizes=(50, 75, 100, 150, 200, 300, 450, 600, 8
     The bias is refitted to each pruned model. Beside the curves: the whole model, bias refitted.
     """
     model = itf.block_stages(seed)[steps]
-    U, A, real = model.U, model.task.A, int(model.is_real.sum())
-    random = tm.generator((seed, 7)).random(U.shape)
+    U, real = model.U, int(model.is_real.sum())
 
     def predicted(count, refit_bias=True):
         kept = itf.keep(np.ones_like(U), U, count) > 0
-        change = itf.predicted_pruning(U, model.b, model.x, A, kept, refit_bias)
+        change = itf.predicted_pruning(U, model.b, model.x, model.task.A, kept, refit_bias)
         return 1 + change / model.loss
 
-    slide, ax = new_slide("Keep the best 1 % of the weights, refit each bias: the lifted model gets "
-                          "better")
-    for name, at, shift in (("weight", 7, (0, 14)), ("all_three", 7, (0, -14)),
-                            ("second_order", 7, (0, -14))):
+    slide, ax = new_slide("Keep the best 1 % of the weights, refit each bias: the lifted model "
+                          "gets better")
+    numbers = {}
+    for name, shift in (("weight", 14), ("all_three", -14), ("second_order", -14)):
         words, line = SCORES[name]
         losses = [model.pruned(name, size, refit_bias=True) for size in sizes]
-        curve(ax, sizes, losses, words, at, shift, "center", marker="o", **line)
-    curve(ax, sizes, [predicted(size) for size in sizes], "weight, derived", 5, (0, -12), "center",
+        curve(ax, sizes, losses, words, -3, (0, shift), "center", marker="o", **line)
+        numbers[f"by {words}"] = model.pruned(name, refit_bias=True)
+    curve(ax, sizes, [predicted(size) for size in sizes], "weight, derived", -5, (0, -12), "center",
           color="black", ls="--", lw=1.5)
+    random = tm.generator((seed, 7)).random(U.shape)
+    removed = itf.keep(np.ones_like(U), U, real) == 0
+    numbers |= {"by weight, derived": predicted(real),
+                "at random": model.pruned(random, refit_bias=True),
+                "whole, refitted": model.pruned("weight", U.size, True),
+                "trained bias": model.pruned("weight"),
+                "trained bias, derived": predicted(real, False),
+                "trained bias, effects added up": 1 + model.dL[removed].sum() / model.loss}
     ax.axhline(1, color="black", lw=1, zorder=0)
     ax.axvline(real, color=GREEN, lw=1.5)
-    numbers = {"by weight": model.pruned("weight", refit_bias=True),
-               "by weight, derived": predicted(real),
-               "trained bias": model.pruned("weight"), "trained bias, derived": predicted(real, False),
-               "trained bias, effects added up":
-                   1 + model.dL[itf.keep(np.ones_like(U), U, real) == 0].sum() / model.loss,
-               "by all three": model.pruned("all_three", refit_bias=True),
-               "by answers": model.pruned("second_order", refit_bias=True),
-               "the support of A": model.pruned(A, np.sum(A > 0), True),
-               "at random": model.pruned(random, refit_bias=True),
-               "whole, refitted": model.pruned("weight", U.size, True)}
     ax.text(real + 8, 1.24, f"{real} are real; as many at random: {numbers['at random']:.2f}")
-    ax.text(1000, 1.01, "the whole model", ha="right")
+    ax.text(sizes[-1], 1.01, "the whole model", ha="right")
     ax.set(xlabel=f"weights kept, of {U.size}", ylabel="loss / the whole model's", ylim=(0.5, 1.3))
     return slide, numbers
 
@@ -714,18 +709,16 @@ def converged_geometry(seed):
                                      "keep their distance", 2)
     left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
     for (angle, count), height in zip(near.items(), (9000, 2500, 9000, 2500)):
-        left.text(np.cos(np.radians(angle)), height, f"{angle}\u00b0: {count}", ha="center", va="top")
+        left.text(np.cos(np.radians(angle)), height, f"{angle}\u00b0: {count}", ha="center")
     left.set(title=f"density 0.25: {W.shape[1]} features stored", ylim=(0.6, 1.2e4),
              xlim=(-1.3, 1.05), xlabel="cosine of two features", ylabel="pairs of features")
-    counts, edges, _ = right.hist(weights, 60, color=ORANGE)
+    counts, *_ = right.hist(weights, 60, color=ORANGE)
     right.axvline(-sparse.b.mean(), color="black", ls=":")
     right.text(-sparse.b.mean(), counts.max(), "below \u2212b nothing shows ", ha="right", va="top")
     right.set(title=f"density 0.001: none above {weights.max():.2f}", xlabel="interference weight",
               ylabel="number of weights")
-    densest = edges[np.argmax(counts):][:2].mean()
     return slide, {"opposite pairs": near[180], "pairs at 72 degrees": near[72],
-                   "largest": weights.max(), "fullest bin over largest": densest / weights.max(),
-                   "free at 0.001": free(sparse),
+                   "largest": weights.max(), "free at 0.001": free(sparse),
                    "free at 0.02": free(itf.simple_model(seed, converged=True, start=seed))}
 
 
@@ -744,8 +737,9 @@ def correlated_sets(seed, set_size=100):
     back = np.argsort(order)
     random = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
     random = random * np.linalg.norm(means) / np.linalg.norm(random)     # as long as the means
+    useful = (U - means) * (~diagonal & (model.dL > 0))
     models = {"diagonal": U * diagonal, "+ means": U * diagonal + means,
-              "+ what else helps": U * diagonal + means + (U - means) * (~diagonal & (model.dL > 0)),
+              "+ what else helps": U * diagonal + means + useful,
               "random means": U * diagonal + random}
     losses = np.array([[itf.lifted_loss(V, b, *model.fresh, refit_bias=refit) / model.loss
                         for V in models.values()] for refit in (False, True)])
@@ -757,10 +751,11 @@ def correlated_sets(seed, set_size=100):
         left.axvline(weights.mean(), color="black", lw=2, ls=line)
         left.text(weights.mean(), 3000, f" {words} sets: {weights.mean():+.2f} ", ha=side, va="top")
     left.set(xlabel="interference weight", ylabel="number of weights", ylim=(0, 3000))
-    for row, shift, color, words in zip(losses, (-0.2, 0.2), ("0.3", "0.75"), ("trained", "refitted")):
+    for row, shift, color, words in ((losses[0], -0.2, "0.45", "trained"),
+                                     (losses[1], 0.2, "0.8", "refitted")):
         bars = right.bar(np.arange(3) + shift, row[:3], 0.4, color=color)
         right.bar_label(bars, fmt="%.2f")
-        right.text(shift, 0.01, words, ha="center", color="w" if color == "0.3" else "k", fontsize=13)
+        right.text(shift, 0.01, words, ha="center", fontsize=13)
     right.set(xticks=range(3), xticklabels=list(models)[:3], title="loss / the whole model's")
     return slide, {**{f"{name}, {bias}": loss for bias, row in zip(("trained", "refitted"), losses)
                       for name, loss in zip(models, row)},
@@ -790,26 +785,6 @@ def definitions(seed):
     masked = itf.lifted_loss(model.U * (mask > 0.5), mask_bias, *model.fresh)
     return slide, {"learned mask, loss": masked / itf.lifted_loss(model.U, model.b, *model.fresh),
                    **numbers}
-
-
-@figure("ours", "Naturally Occurring Equivariance in Neural Networks (2020)")
-def equivariance(seed):
-    """What is the pentagon, as a map? Nearly a convolution over the group of five rotations."""
-    def off_circulant(G):
-        return np.linalg.norm(G - itf.nearest_circulant(G)) / np.linalg.norm(G)
-
-    W = by_angle(itf.pentagon_models(seed, 0.05, 1.0)[0][1].model.W)
-    U = W.T @ W
-    turns = np.radians(72 * np.arange(5) + tm.generator((seed, 4)).normal(size=(200, 5)))
-    slide, axes = new_slide(f"Turn all features by one place: U hardly notices, {off_circulant(U):.1%} "
-                            "off a convolution", 3, subplot_kw={"ylim": (-4.7, 0.8)})
-    shifted = np.roll(U, (1, 1), (0, 1))
-    for ax, part, title in zip(axes, (U, shifted, 10 * (U - shifted)), (
-            "U, sorted by angle", "shifted by one place", "ten times the difference")):
-        sticks(ax, part, np.eye(5, dtype=bool), 0.42, 14, title=title, xlabel="source, by angle",
-               xticks=range(5), yticks=-np.arange(5), yticklabels=range(5))
-    return slide, {"distance to a circulant": off_circulant(U), "one degree of jitter": np.median(
-        [off_circulant(np.cos(t[:, None] - t)) for t in turns])}
 
 
 # --- The command line -----------------------------------------------------------------------------
@@ -853,8 +828,8 @@ def parse(arguments):
     option("--out", default="figures", type=pathlib.Path, metavar="DIR", help="default: figures")
     option("--format", choices=("png", "svg", "pdf"), default="png", help="the film is a gif")
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
-    option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, such "
-           "as densities=0.5,0.1,0.03; any other word lists those that it has")
+    option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, "
+           "such as densities=0.5,0.1,0.03; any other word lists those that it has")
     option("--show", action="store_true", help="also open the figures in windows, at the end")
     options = parser.parse_args(arguments)
     try:

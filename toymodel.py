@@ -23,7 +23,7 @@ example, so the same product reads h = x @ W.T.
     A, v        (n, n)   the task's circuit and its bias (n,): right answers are y = relu(A x + v)
     importance  (n,)     how much each target counts in the loss (all ones unless said)
     q           (n,)     q_i: how often gate i is open, z_i > 0
-    P           (n, n)   projection on the rows of U: the directions that the m dimensions can carry
+    P           (n, n)   projection on the span of U's rows: what the m dimensions can carry
     dL          (n, n)   what the loss gains if one weight is taken away; positive: the weight helps
 
 The loss is a mean over the batch and a sum over the targets (two models add a regulariser):
@@ -51,8 +51,8 @@ A product may be bracketed either way, so tied and untied models never form dU. 
 (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h: the first bracketing takes more than B n^2
 multiplications, the last B n m, and h is there from the forward pass. The tests compare them.
 
-Sources: Toy Models of Superposition (Elhage et al. 2022); A Toy Model of Interference Weights (Olah,
-Turner, Conerly 2025; "the note") for the lifted and the masked model.
+Sources: Toy Models of Superposition (Elhage et al. 2022); A Toy Model of Interference Weights
+(Olah, Turner, Conerly 2025; "the note") for the lifted and the masked model.
 """
 import os
 
@@ -126,6 +126,7 @@ class TiedModel(Model):
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
         """Normal W of standard deviation `scale`, by default sqrt(2 / (n + m)), and b = 0."""
+        require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
         n, m = n_features, n_residual
         scale = (2 / (n + m))**0.5 if scale is None else scale
         return cls(rng.normal(0, scale, (m, n)).astype(dtype), np.zeros(n))
@@ -171,6 +172,7 @@ class UntiedModel(Model):
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
         """Normal weights, b = 0. scale: by default 1 / sqrt(inputs), n^-1/2 for W_down, which reads
         n numbers, and m^-1/2 for W_up; or one for both, or two."""
+        require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
         n, m = n_features, n_residual
         down, up = np.broadcast_to((n**-0.5, m**-0.5) if scale is None else scale, 2)
         return cls(rng.normal(0, down, (m, n)).astype(dtype), rng.normal(0, up, (n, m)),
@@ -224,6 +226,7 @@ class Adam:
         self.t += 1
         for name, p in self.parameters.items():
             gradient, mean, square = gradients[name], self.mean[name], self.square[name]
+            require(gradient.shape == p.shape, f"the gradient of {name} must have its shape")
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
             mean_hat = mean / (1 - self.beta1**self.t)
@@ -244,9 +247,11 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     Raises FloatingPointError as soon as the loss is not finite.
     """
     require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
+    require(set(snapshots) <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
     rng = generator(seed).spawn(1)[0]
     parameters = model.parameters
-    adam = Adam({name: parameters[name] for name in only or parameters}, learning_rate)
+    trained = parameters if only is None else {name: parameters[name] for name in only}
+    adam = Adam(trained, learning_rate)
     history = SimpleNamespace(losses=np.empty(steps), snapshots={})
     for step in range(steps + 1):
         if step in snapshots:
@@ -267,8 +272,8 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
 def check_gradients(model, x, y, importance=None):
     """Worst relative error of each gradient against central differences, in float64.
 
-    (L(p + step) - L(p - step)) / (2 step) = L'(p) + step^2 L'''(p) / 6 + ...; about 1e-9 is left to
-    rounding. Where z is exactly 0 there is no derivative: check at random, nonzero biases.
+    (L(p + step) - L(p - step)) / (2 step) = L'(p) + step^2 L'''(p) / 6 + ...; about 1e-10 L is left
+    to rounding. Where z is exactly 0 there is no derivative: check at random, nonzero biases.
     Returns a dict: name -> largest absolute difference over largest derivative of that parameter.
     """
     model, step, errors = copy.deepcopy(model), 1e-6, {}
@@ -369,10 +374,10 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     [0, 1]; with `n_sources`, every target keeps exactly that many of its block instead. v is `bias`
     everywhere. The seed fixes A. Raises ValueError if the blocks do not divide the features.
     """
-    n, size = n_features, n_features // n_blocks
-    require(size * n_blocks == n, f"n_blocks must divide {n}, got {n_blocks}")
+    n = n_features
+    require(n_blocks > 0 and n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
     require(0 < weight_density <= 1, f"weight_density must be in (0, 1], got {weight_density}")
-    rng = generator(seed)
+    rng, size = generator(seed), n // n_blocks
     first = np.arange(n)[:, None] // size * size       # (n, 1): where each target's block begins
     if n_sources is None:
         u = rng.random((n, n), np.float32)             # below weight_density, uniform up to it
@@ -459,15 +464,15 @@ def require(condition, sentence):
         raise ValueError(sentence)
 
 
-def arrays(shapes, *values):
+def arrays(shapes, *values, dtype=None):
     """Arrays of finite numbers of these shapes: arrays("U nn, b n, x Bn", U, b, x) -> [U, b, x].
 
-    A letter is one size throughout: here U is square, and b and x fit it. All come in the precision
-    of the first, float32 or float64 (anything else: float64); what fits is not copied. "n?": not
-    negative, and None stands for ones. Raises TypeError for what is no array of real numbers, else
-    ValueError.
+    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. All come
+    in one precision, that of the first if it is float32 or float64, else float64, and are copied only
+    if they have to change. "n?": not negative, and None stands for ones. Raises TypeError for what is
+    no array of real numbers, else ValueError.
     """
-    found, sizes, dtype = [], {}, None
+    found, sizes = [], {}
     for words, value in zip(shapes.split(", "), values):
         name, shape = words.rstrip("?").split()
         if value is None and "?" in words:
@@ -480,14 +485,16 @@ def arrays(shapes, *values):
         except Exception as error:
             raise TypeError(f"{name} must be an array of real numbers, got {error}") from None
         dtype = dtype or (array.dtype if array.dtype in (np.float32, np.float64) else np.float64)
+        array = array.astype(dtype, copy=False)
         expected = [str(sizes.get(letter, letter)) for letter in shape]
-        if array.ndim != len(shape) or not array.size or any(
-                sizes.setdefault(letter, size) != size for letter, size in zip(shape, array.shape)):
+        if not array.size or shape != "*" and (array.ndim != len(shape) or any(
+                sizes.setdefault(letter, size) != size
+                for letter, size in zip(shape, array.shape))):
             raise ValueError(f"{name} must have shape ({', '.join(shape)}), here "
                              f"({', '.join(expected)}), got {array.shape}")
         require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
         require("?" not in words or array.min() >= 0, f"{name} must not be negative")
-        found.append(array.astype(dtype, copy=False))
+        found.append(array)
     return found
 
 
