@@ -103,6 +103,7 @@ def histogram(ax, weights, real, bins, **labels):
 
 def curve(ax, x, y, name, at=-1, shift=(8, 0), align="left", **style):
     """A line with its name beside its point number `at`, `shift` points away."""
+    at = max(at, -len(x))
     line, = ax.plot(x, y, **style)
     ax.annotate(name, (x[at], y[at]), shift, textcoords="offset points", color=line.get_color(),
                 va="center", ha=align, weight="bold", fontsize=14)
@@ -157,10 +158,11 @@ def by_angle(W):
 
 
 @figure("reproduced, drawn anew", "the note")
-def one_output(seed):
+def one_output(seed, vote=False):
     """Which of an output's 128 weights are circuit? A few, and the rest can go.
 
-    The output with most sources in A, and the first example in which it fires.
+    The output with most sources in A, and the first example in which it fires. vote: only what the
+    model shows, for a class to guess.
     """
     model = itf.block_model(seed)
     i, x, y = busiest(model), model.x, model.y
@@ -173,6 +175,11 @@ def one_output(seed):
     strips = {"A\nthe task": A[i], "U\nthe model": U[i], "\u0394L\nif one is\nremoved": model.dL[i],
               "score\nall three": np.maximum(score[i] - np.median(score), 0),
               "U x\none\nexample": U[i] * example}
+    if vote:
+        slide, ax = new_slide("One output's 128 weights: which of them are circuit?")
+        ax.vlines(range(128), 0, U[i], color="black", lw=4)
+        ax.set(xlim=(-1, 128), xlabel="source j", yticks=())
+        return slide, {"real": real.sum()}
     slide, axes = new_slide(f"Of this output's 128 weights {real.sum()} are real. Keep those, "
                             f"refit its bias: error {before:.3f} \u2192 {after:.3f}", 1, 5,
                             sharex=True)
@@ -233,9 +240,9 @@ def circuit(seed, source=1, target=3):
             small.plot([1, 2], [middle, heights[end]], color=color, lw=lw)
             small.text(1.55, 0.45 * middle + 0.55 * heights[end], f"{W[k, end]:+.2f}", **white)
         lifted.plot([0, 2], heights[[source, end]], color=color, lw=lw)
-        total = " ".join(f"{path:+.2f}" for path in W[:, source] * W[:, end])
+        total = " ".join(f"{path:+.3f}" for path in W[:, source] * W[:, end])
         lifted.text(1.15, 0.42 * heights[source] + 0.58 * heights[end] + 0.09,
-                    f"$U_{{{end}{source}}}$ = {total} = {U[end, source]:+.2f}", **white)
+                    f"$U_{{{end}{source}}}$ = {total} = {U[end, source]:+.3f}", **white)
     for k, middle in enumerate(middles):
         small.plot([0, 1], [heights[source], middle], color="black")
         small.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:+.2f}", **white)
@@ -289,17 +296,19 @@ def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
         shapes.text(place, squares.sum() + 0.05, f"{squares.sum():.3g}", ha="center", weight="bold")
     shapes.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], ylim=(0, 2.9),
                title="row of U, squared: the price", ylabel="$|U_i|^2 / U_{ii}^2$")
-    models = {"tied": (itf.simple_model(seed), 25, {"color": "0.6"}),
+    models = {"tied": (itf.simple_model(seed), 50, {"color": "0.6"}),
               "untied, density 0.1": (itf.untied_model(seed, 0.1), 88,
                                       {"color": "0.3", "ls": "--"}),
               "untied, density 0.02": (itf.untied_model(seed, 0.02), 75, {"color": "black"})}
     numbers = {}
     for name, (model, at, line) in models.items():
         over = np.sort(itf.price(model.U) * itf.shares(model.U))
-        curve(near, np.arange(len(over)), over, name, at, (0, 16), "right", **line)
+        curve(near, np.arange(len(over)), over, name, at, (0, -14 if name == "tied" else 16),
+              "right", **line)
         numbers[f"price times share, {name}"] = np.median(over)
     near.axhline(1, color="black", lw=1)
-    near.set(title="price times share, trained", xlabel="feature, sorted", ylim=(0.9, 2))
+    near.set(title="price times share, trained", xlabel="feature, sorted", ylim=(0.9, 2),
+             ylabel="1: the cheapest possible")
     effects = []
     for density in densities:
         model = itf.simple_model(seed, density, converged=True)
@@ -423,7 +432,7 @@ def one_weight(seed):
     model, block = itf.pentagon_models(seed, 0.05, 1.0)[0][1], itf.block_model(seed)
     u, x, y = model.U[0].astype(float), model.x, model.y[:, 0]
     z = x @ u + model.b[0]
-    slide, axes = new_slide("The slope at an interference weight is not 0: it cannot move alone", 2)
+    slide, axes = new_slide("Training has ended, and no slope is 0: a weight cannot move alone", 2)
     numbers = {}
     for ax, j, name, color in zip(axes, (0, np.argsort(u)[-2]), ("real", "interference"),
                                   (GREEN, ORANGE)):
@@ -436,7 +445,8 @@ def one_weight(seed):
         curve(ax, values, exact, "exact", 5, (0, -22), color=color, lw=6)
         curve(ax, values, now + slope * step + curvature * step**2, "parabola: gates held", 14,
               (12, 14), color="black", ls="--")
-        ax.plot(values[[35, -1]], now + slope * step[[35, -1]], color="0.5", lw=2)
+        curve(ax, values[[35, -1]], now + slope * step[[35, -1]], f"slope {slope:+.1f}", 0, (-8, 8),
+              "right", color="0.4", lw=2)
         ax.plot(u[j], now, "o", color=color, mec="black", ms=16, zorder=5)
         ax.set(title=f"{name} weight, trained to {u[j]:.2f}", xlabel="if it were")
         numbers[f"slope at {name}"] = slope / 1000
@@ -448,10 +458,10 @@ def one_weight(seed):
 
 
 @figure("derived, then measured; ours", "`predicted_effects`")
-def law(seed, densities=(0.3, 0.5, 0.6, 0.75, 0.9)):
+def law(seed, densities=(0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.9)):
     """Can one know without an ablation what a weight does? Outside the circuit, nearly.
 
-    Large: effects above 0.001. Models of other densities are trained like the block model.
+    Models of other densities are trained like the block model. Large: effects above 0.001.
     """
     model = itf.block_model(seed)
     outside = model.task.A == 0
@@ -467,18 +477,23 @@ def law(seed, densities=(0.3, 0.5, 0.6, 0.75, 0.9)):
           color="black", ls=":")
     left.set(xlabel=r"derived $\Delta L \times 1000$:  $-q\,(\sigma^2 - \mu^2)\,U^2$",
              ylabel=r"exact $\Delta L \times 1000$", title=f"{outside.sum()} weights outside A")
-    helping = {}
+    sums, helping = [], {}
     for density in densities:
         other = itf.block_model(seed, 0, density)
-        large = (other.task.A == 0) & (np.abs(other.dL) > 1e-3)
-        helping[f"helping at density {density:g}"] = np.mean(other.dL[large] > 0)
-    right.axvline(2 / 3, color="black", lw=2, ls=":")
-    right.text(0.655, 0.5, "derived:\nE[x]\u00b2 = Var x\nat density 2/3", ha="right")
-    right.plot(densities, list(helping.values()), "o-", color=ORANGE, ms=12)
-    right.set(xlabel="density of features", title="share of large effects outside A that help",
-              ylim=(-0.05, 1.05))
+        effects = other.dL[other.task.A == 0]
+        formula = itf.predicted_effects(other.U, other.b, other.x, other.task.A)
+        sums.append((effects.sum(), formula[other.task.A == 0].sum()))
+        helping[f"helping at density {density:g}"] = np.mean(effects[np.abs(effects) > 1e-3] > 0)
+    measured, predicted = np.transpose(sums)
+    curve(right, densities, predicted, "derived", -2, (-10, 14), "right", color="black", ls=":")
+    curve(right, densities, measured, "measured", -2, (14, -10), color=ORANGE, marker="o", ms=12)
+    right.axhline(0, color="black", lw=1)
+    right.axvline(2 / 3, color="black", lw=1)
+    right.text(0.655, predicted.max(), "E[x]\u00b2 = Var x\nat density 2/3", ha="right", va="top")
+    right.set(xlabel="density of features", title="all their effects, summed: harm, then help")
     return slide, {"r outside A": np.corrcoef(derived, exact)[0, 1], "slope": slope,
-                   "r of -U^2 alone": correlation(-model.U**2, model.dL, outside), **helping}
+                   "r of -U^2 alone": correlation(-model.U**2, model.dL, outside), **helping,
+                   "where the sum turns": np.interp(0, measured[2:], densities[2:])}
 
 
 # --- Chapter 4: what finds the circuit ------------------------------------------------------------
@@ -627,7 +642,8 @@ def pruned_loss(seed, steps=1000, sizes=(50, 75, 100, 150, 200, 300, 450, 600, 8
     ax.axvline(real, color=GREEN, lw=1.5)
     ax.text(real + 8, 1.24, f"{real} are real; as many at random: {numbers['at random']:.2f}")
     ax.text(sizes[-1], 1.01, "the whole model", ha="right")
-    ax.set(xlabel=f"weights kept, of {U.size}", ylabel="loss / the whole model's", ylim=(0.5, 1.3))
+    ax.set(xlabel=f"weights kept, of {U.size}", ylabel="loss / the whole model's",
+           ylim=(min(0.5, predicted(real) - 0.1), 1.3))
     return slide, numbers
 
 
@@ -825,7 +841,7 @@ def parse(arguments):
     option = parser.add_argument
     option("names", nargs="*", metavar="NAME", help="figures to make (default: all; see --list)")
     option("--list", action="store_true", help="say what each figure shows, and stop")
-    option("--out", default="figures", type=pathlib.Path, metavar="DIR", help="default: figures")
+    option("--out", type=pathlib.Path, metavar="DIR", help="default: figures; with --set: what_if")
     option("--format", choices=("png", "svg", "pdf"), default="png", help="the film is a gif")
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
     option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, "
@@ -837,6 +853,7 @@ def parse(arguments):
             raise ValueError(f"no figure named {name}; there are: {', '.join(FIGURES)}")
         tm.generator(options.seed)
         options.set = settings_of(options.names, options.set)
+        options.out = options.out or pathlib.Path("what_if" if options.set else "figures")
         options.out.mkdir(parents=True, exist_ok=True)
     except (OSError, SyntaxError, ValueError) as error:
         parser.error(str(error))

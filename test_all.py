@@ -39,7 +39,7 @@ def replace_by_mine(path, modules):
     found = {name: value for name, value in runpy.run_path(path, run_name="mine").items()
              if name in ours and getattr(value, "__module__", None) == "mine"}
     if not found:
-        raise pytest.Collector.CollectError(f"{path} defines none of {', '.join(sorted(ours))}")
+        raise pytest.Collector.CollectError(f"{path} defines nothing of ours, like sparse_features")
     for module in modules:
         vars(module).update({name: found[name] for name in found if hasattr(module, name)})
     warnings.warn(f"tested are {', '.join(found)} of {path}, and ours for all else")
@@ -125,7 +125,7 @@ def test_each_model_and_its_gradient_in_the_naive_order():
     assert wrong.U.dtype == np.float32 and np.all(wrong.U == np.float32(U)), "the model is changed"
 
 
-def test_closed_forms_and_gates_that_are_shut_where_z_is_exactly_0():
+def test_TiedModel_closed_forms_and_gates_that_are_shut_where_z_is_exactly_0():
     """Density s. Output a constant c: E[(c - x)^2] is smallest, s/3 - s^2/4, at c = E[x] = s/2.
     W = [1, -1], b = 0: both active cost 2 E[min(x_1, x_2)^2] = 1/3, else nothing: L = s^2/3."""
     s, values = 0.5, np.concatenate([np.zeros(200), (np.arange(200) + 0.5) / 200])
@@ -183,47 +183,53 @@ def test_Adam_by_hand():
     agrees(q, [1 - 0.001 / 2], {"epsilon inside the root": [1 - 0.001 / 2**0.5]})
     adam.step({"q": np.array([3.0])})
     close(q, 0.9995 - 0.001 * 3 / (np.sqrt(4.75 / 0.75) + 1), err_msg="beta1 and beta2 exchanged?")
+    two = {"p": np.array([1.0]), "q": np.array([1.0])}
+    tm.Adam(two, learning_rate=0.1).step({"p": np.array([2.0]), "q": np.array([2.0])})
+    close([two["p"], two["q"]], 0.9, err_msg="t counts steps, not parameters")
 
 
 def ten_steps_by_hand(task, batch_size=1024, learning_rate=1e-3, schedule="constant"):
-    """What `train` should do: losses, and W after each number of updates."""
+    """What `train` should do: losses, W after each number of updates, and the first loss again."""
     model, data = tm.TiedModel.initialise(rng(1), 6, 3), rng(3).spawn(1)[0]
     adam, losses, weights = tm.Adam(model.parameters), [], [model.W.copy()]
     for step in range(10):
-        loss, gradients = model.loss_and_gradients(*task.batch(data, batch_size), task.importance)
+        case = *task.batch(data, batch_size), task.importance
+        loss, gradients = model.loss_and_gradients(*case)
         share = 0.5 * (1 + np.cos(np.pi * step / 10)) if schedule == "cosine" else 1
         adam.step(gradients, learning_rate * share)
         losses.append(loss)
         weights.append(model.W.copy())
-    return losses, weights
+        again = again if step else model.loss(*case)
+    return losses, weights, again
 
 
 @pytest.mark.parametrize("options", (
     {}, {"batch_size": 32, "learning_rate": 0.01, "schedule": "cosine"}))
 def test_train_follows_loss_gradient_Adam_by_hand(options):
     task, alike = (tm.identity_task(6, 0.3, v) for v in ([5, 1, 1, 1, 1, 1], None))
-    losses, weights = ten_steps_by_hand(task, **options)
-    constant, _ = ten_steps_by_hand(task, **options | {"schedule": "constant"})
+    losses, weights, again = ten_steps_by_hand(task, **options)
+    constant, *_ = ten_steps_by_hand(task, **options | {"schedule": "constant"})
     model, calls = tm.TiedModel.initialise(rng(1), 6, 3), []
     unspawned = model.loss(*task.batch(rng(3), options.get("batch_size", 1024)), task.importance)
     history = tm.train(model, task, 10, seed=3, snapshots=(0, 3, 10),
                        progress=lambda *call: calls.append(call), **options)
     agrees(history.losses[0], losses[0], {
         "the task's importance is not used": ten_steps_by_hand(alike, **options)[0][0],
-        "the loss after its update": losses[1],
+        "the loss after its update": again,
         "data straight from the seed, not from a stream spawned from it": unspawned})
     agrees(history.losses, losses, {"the schedule, half a cosine, is ignored": constant})
     model.W[:] = 0
     for step, snapshot in history.snapshots.items():
         close(snapshot["W"], weights[step], rtol=1e-4, err_msg="snapshot k: a copy, k updates on")
-    same([*history.snapshots, *calls[9]], [0, 3, 10, 10, 10], err_msg="snapshots, progress")
+    same(list(history.snapshots), [0, 3, 10], err_msg="a snapshot after 0, 3 and 10 updates")
+    same(calls, [(k, 10) for k in range(1, 11)], err_msg="progress(updates done, steps)")
 
 
 def test_train_changes_only_what_is_named_and_stops_when_it_diverges():
     model, start = (tm.TiedModel.initialise(rng(0), 5, 2) for _ in range(2))
     tm.train(model, tm.identity_task(5, 0.5), 3, only=("b",))
     assert np.all(model.W == start.W) and model.b.all(), "only=('b',): W stays, b is trained"
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="step 1 .*1e\\+30"):
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="step 1"):
         tm.train(model, tm.identity_task(5, 0.5), 10, 16, 1e30)
 
 
@@ -577,7 +583,7 @@ def test_mine_takes_the_place_of_ours_and_is_never_green_if_it_defines_nothing(t
     for copied, module in zip(ours, (tm, itf)):
         vars(copied).update(vars(module))
     path.write_text("from toymodel import Adam, relu\ndef copy():\n    pass\n")
-    for wrong, words in ((path, "none of .*Adam.* train"), (tmp_path, "no such file")):
+    for wrong, words in ((path, "nothing of ours, like"), (tmp_path, "no such file")):
         with pytest.raises(pytest.Collector.CollectError, match=words):
             replace_by_mine(str(wrong), ours)
     path.write_text("from toymodel import TiedModel as T\nclass TiedModel(T):\n    pass\n")
@@ -929,7 +935,7 @@ CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-":
     ("law", "r outside A", ".85 to .97", "derived", "no ablation went into it"),
     ("law", "r of -U^2 alone", ".36 to .53", "ours", "the control"),
     ("law", "helping at density 0.75", ".7 to 1.0", "derived", "above 2/3 most do"),
-    ("law", "helping at density 0.9", "1.0", "derived", "- and more above"),
+    ("law", "where the sum turns", ".65 to .67", "derived", "it turns at 2/3"),
     ("heuristics", "average precision, ERA", ".4 to .6", "reproduced", "ERA is ahead"),
     ("heuristics", "average precision, weight", ".4 to .5", "reproduced", "of the weight"),
     ("heuristics", "all over oracle", "76 to 78 %", "reproduced", "all gain less than the real"),
@@ -937,7 +943,7 @@ CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-":
     ("stages", "positive: harm over derived, least", ".8 to 1.0", "every stage", "- as derived"),
     ("stages", "positive: last size over first", ".4 to .7", "every stage", "- halved"),
     ("stages", "negative: last size over first", "1.8 to 2.9", "every stage", "- grown"),
-    ("stages", "large effects outside A that harm, least", "1.0", "every stage", "- all harm"),
+    ("stages", "large effects outside A that harm, least", "1.0", "every stage", "all harm"),
     ("stages", "pruned by weight, refitted, most", ".8 to .9", "every stage", "- always better"),
     ("stages", "least lead of all three, later", ".02 to .07", "every stage", "all three lead"),
     ("pruned_loss", "by weight", ".72 to .84", "ours", "pruning makes the lifted model better"),
@@ -951,6 +957,9 @@ CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-":
     ("limits", "signed: by size", ".8 to .9", "ours", "signed circuits: prune by size"),
     ("limits", "16 sources: by weight", ".6 to .9", "ours", "many sources: better than derived"),
     ("limits", "density 0.01: average precision", ".99 to 1.00", "ours", "very sparse: the weight")]
+
+
+OURS = pytest.mark.skipif("MINE" in os.environ, reason="claims are about our own code")
 
 
 @lru_cache(maxsize=None)
@@ -972,6 +981,7 @@ def says(printed, value):
     return low <= round(factor * value, digits) <= high
 
 
+@OURS
 @pytest.mark.parametrize("figure, key, printed, status, sentence", CLAIMS)
 def test_claim(figure, key, printed, status, sentence):
     value = built(figure, 0)[key]
@@ -1003,6 +1013,7 @@ def limits(seed):
     return numbers
 
 
+@OURS
 def test_claim_relations(seed=0):
     """What has to be so between two numbers, whatever they are."""
     heuristics, beyond, pruned, law, graph, sets, price, ends = (built(name, seed) for name in (
@@ -1023,7 +1034,7 @@ def test_claim_relations(seed=0):
         pruned["at random"]), "it is not that few weights are kept"
     assert pruned["whole, refitted"] > 0.99, "nor the new bias"
     assert law["r outside A"] > law["r of -U^2 alone"] + 0.3, "nor the square alone"
-    assert law["helping at density 0.3"] == law["helping at density 0.5"] == 0, "below 2/3: harm"
+    assert law["helping at density 0.3"] == 0 < 0.9 < law["helping at density 0.9"], "the turn"
     assert graph["chance"] < graph["all"] < graph["firing"] < graph["active"] < graph["in play"] < (
         graph["attribution"]), "each restriction helps"
     assert sets["+ means, trained"] < sets["diagonal, trained"] < sets["random means, trained"]
@@ -1066,7 +1077,7 @@ def main():
         *_, digits, factor = parts(printed)
         once, twice = values[0, ""], values[0, "doubled"]
         if factor * abs(twice - once) > 10.0**-digits:
-            wrong.append(f"{figure}[{key!r}] moves from {once:.4g} to {twice:.4g} with the examples")
+            wrong.append(f"{figure}[{key!r}] moves from {once:.4g} to {twice:.4g} with examples")
     print("\n".join(wrong) or f"All {len(CLAIMS)} claims hold.")
     return 1 if wrong else 0
 

@@ -95,7 +95,7 @@ def squared_error(z, y, importance):
 class Model:
     """What all models share. Each adds `virtual_weights` and `loss_and_gradients`."""
 
-    trains = ()                             # names of the arrays that training changes, in place
+    trains = ()                             # names of the arrays that training changes
 
     @property
     def parameters(self):
@@ -134,13 +134,6 @@ class TiedModel(Model):
     def virtual_weights(self):
         """U = W.T @ W (n, n), symmetric and of rank <= m."""
         return self.W.T @ self.W
-
-    def forward(self, x):
-        """x (B, n) -> y_hat (B, n), without forming U."""
-        W, b, x = arrays("W mn, b n, x Bn", self.W, self.b, x)
-        h = x @ W.T                         # (B, n) @ (n, m) -> (B, m)
-        z = h @ W + b                       # (B, m) @ (m, n) -> (B, n)
-        return relu(z)
 
     def loss_and_gradients(self, x, y, importance=None):
         """L, a float, and the gradient of each parameter, a dict with the keys of `parameters`.
@@ -467,10 +460,10 @@ def require(condition, sentence):
 def arrays(shapes, *values, dtype=None):
     """Arrays of finite numbers of these shapes: arrays("U nn, b n, x Bn", U, b, x) -> [U, b, x].
 
-    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. All come
-    in one precision, that of the first if it is float32 or float64, else float64, and are copied only
-    if they have to change. "n?": not negative, and None stands for ones. Raises TypeError for what is
-    no array of real numbers, else ValueError.
+    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. All
+    come in the precision of the first (of neither float32 nor float64: float64), and as copies only
+    where they must change. "n?": not negative, and None stands for ones. Raises TypeError for what
+    is no array of real numbers, else ValueError.
     """
     found, sizes = [], {}
     for words, value in zip(shapes.split(", "), values):
