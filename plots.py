@@ -96,8 +96,9 @@ def dots(ax, across, up, real, size=9, **labels):
 
 
 def histogram(ax, weights, real, bins, **labels):
-    """How many weights have which value: interference orange, real ones on top of it green."""
-    ax.hist([weights[~real], weights[real]], bins, stacked=True, color=[ORANGE, GREEN])
+    """How many weights have which value: interference orange, real ones in front of it green."""
+    ax.hist(weights[~real], bins, color=ORANGE)
+    ax.hist(weights[real], bins, color=GREEN)
     ax.set(ylabel="number of weights", **labels)
 
 
@@ -161,8 +162,8 @@ def by_angle(W):
 def one_output(seed, vote=False):
     """Which of an output's 128 weights are circuit? A few, and the rest can go.
 
-    The output with most sources in A, and the first example in which it fires. vote: only what the
-    model shows, for a class to guess.
+    The output with most sources in A, and the first example that turns on half of its real ones.
+    vote: only what the model shows, for a class to guess.
     """
     model = itf.block_model(seed)
     i, x, y = busiest(model), model.x, model.y
@@ -171,7 +172,7 @@ def one_output(seed, vote=False):
     drive = x @ np.stack([U[i], U[i] * real], axis=1)            # (B, 2): whole, and real only
     bias = b[i], itf.best_bias(drive, y[:, [i, i]])[1]
     before, after = np.mean((tm.relu(drive + bias) - y[:, [i]])**2, axis=0)
-    example = x[np.argmax(drive[:, 0] + b[i] > 0)]
+    example = x[np.argmax(np.mean(x[:, real] > 0, axis=1) >= 0.5)]
     strips = {"A\nthe task": A[i], "U\nthe model": U[i], "\u0394L\nif one is\nremoved": model.dL[i],
               "score\nall three": np.maximum(score[i] - np.median(score), 0),
               "U x\none\nexample": U[i] * example}
@@ -246,6 +247,8 @@ def circuit(seed, source=1, target=3):
     for k, middle in enumerate(middles):
         small.plot([0, 1], [heights[source], middle], color="black")
         small.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:+.2f}", **white)
+        small.text(1, middle, f"$h_{k}$", ha="center", va="center", fontsize=18,
+                   bbox={"boxstyle": "square", "fc": "w", "lw": 2})
     for ax in (small, lifted):
         for end, name in ((0, "x"), (2, "z")):
             for k, height in enumerate(heights):
@@ -362,9 +365,10 @@ def weight_histograms(seed):
                                       ("simple model", "block model")):
         bins = np.linspace(model.U.min(), model.U.max(), 51)
         histogram(column[0], model.U, model.is_real, bins, title=f"{name}: all its weights",
-                  yscale="log")
+                  yscale="log", ylim=(0.7, None))
         histogram(column[1], model.U[i], model.is_real[i], bins, title=f"row {i}: one output",
                   xlabel="virtual weight")
+        column[1].yaxis.get_major_locator().set_params(integer=True)
     gap = simple.U[simple.is_real].min() - simple.U[~simple.is_real].max()
     return slide, {"real below the top 1 % of interference": overlap(block), "gap": gap,
                    "free": free(simple)}
@@ -485,8 +489,8 @@ def law(seed, densities=(0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.9)):
         sums.append((effects.sum(), formula[other.task.A == 0].sum()))
         helping[f"helping at density {density:g}"] = np.mean(effects[np.abs(effects) > 1e-3] > 0)
     measured, predicted = np.transpose(sums)
-    curve(right, densities, predicted, "derived", -2, (-10, 14), "right", color="black", ls=":")
-    curve(right, densities, measured, "measured", -2, (14, -10), color=ORANGE, marker="o", ms=12)
+    curve(right, densities, predicted, "derived", 0, (16, -6), color="black", ls=":")
+    curve(right, densities, measured, "measured", 0, (-8, 26), color=ORANGE, marker="o", ms=12)
     right.axhline(0, color="black", lw=1)
     right.axvline(2 / 3, color="black", lw=1)
     right.text(0.655, predicted.max(), "E[x]\u00b2 = Var x\nat density 2/3", ha="right", va="top")
@@ -507,14 +511,15 @@ def heuristics(seed, steps=300):
     slide, (left, right) = new_slide(f"After {steps} steps, as in the note: cheap scores find the "
                                      "top, not the tail", 2, sharey=True)
     numbers = {}
-    for name, place, shift in (("frequency", 0.16, (-4, 18)), ("twera", 0.05, (4, 14)),
-                               ("weight", 0.27, (-6, -4)), ("era", 0.5, (6, 6)),
-                               ("second_order", 0.9, (8, 10))):
+    for name, place, shift, align in (("frequency", 0.16, (-4, 18), "left"),
+                                      ("twera", 0.13, (2, 12), "left"),
+                                      ("weight", 0.27, (-8, -2), "right"),
+                                      ("era", 0.5, (6, 6), "left"),
+                                      ("second_order", 0.85, (-14, -12), "right")):
         words, line = SCORES[name]
         precision, recall = itf.precision_recall(model.scores[name], is_real)
         numbers[f"average precision, {words}"] = itf.average_precision(precision, recall)
-        curve(left, recall, precision, words, np.searchsorted(recall, place), shift,
-              "right" if name == "weight" else "left", **line)
+        curve(left, recall, precision, words, np.searchsorted(recall, place), shift, align, **line)
         right.plot(itf.loss_gain(model.scores[name], dL), precision, **line)
     oracle, whole = dL[is_real].sum(), dL.sum()
     right.axvspan(whole, oracle, color="0.93")
@@ -846,7 +851,7 @@ def parse(arguments):
     option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
     option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, "
            "such as densities=0.5,0.1,0.03; any other word lists those that it has")
-    option("--show", action="store_true", help="also open the figures in windows, at the end")
+    option("--show", action="store_true", help="also open them (as png) in windows, at the end")
     options = parser.parse_args(arguments)
     try:
         for name in set(options.names) - set(FIGURES):
@@ -874,17 +879,17 @@ def main(arguments=None):
         try:
             slide, numbers = FIGURES[name](options.seed, **options.set)
             save(name, slide, options.seed, path)
-            label, made[name] = next(iter(numbers.items()))
-            outcome = f"{label} {made[name]:.3g} -> {path}"
+            label, value = next(iter(numbers.items()))
+            made[name], outcome = path, f"{label} {value:.3g} -> {path}"
         except Exception as error:
             outcome = f"FAILED: {type(error).__name__}: {error}"
         took = f"{time.perf_counter() - began:5.1f} s"
         print(f"[{k:2}/{len(names)}] {name:19} {took}  {outcome}", flush=True)
-        if options.show and name in made and path.suffix in (".png", ".gif"):
-            from matplotlib import pyplot
-            pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
     print(f"{len(made)} figures in {time.perf_counter() - start:.1f} s")
     if options.show:
+        from matplotlib import pyplot
+        for name, path in made.items():
+            pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
         pyplot.show()
     return 0 if len(made) == len(names) else 1
 
