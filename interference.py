@@ -541,7 +541,7 @@ def graph_precision(U, b, is_real, x, y, threshold=0.01):
             found.append({name: right.flat[edges].mean() for name, edges in best.items()}
                          | {"chance": k / (fires & active).sum()})
     require(found, "x must have an example with a right edge")
-    means = {name: float(np.mean([shares[name] for shares in found])) for name in found[0]}
+    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     return means | {"none": 1 - len(found) / len(x)}
 
 
@@ -567,7 +567,9 @@ class Trained:
 
     def __init__(self, task, model, seed, examples=16384):
         self.task, self.model, self.seed, self.examples = task, copy.deepcopy(model), seed, examples
-        self.U, self.b = read_only(model.virtual_weights()), read_only(model.b)
+        for parameter in self.model.parameters.values():
+            parameter.flags.writeable = False
+        self.U, self.b = read_only(model.virtual_weights()), self.model.b
 
     def sample(self, stream):
         """x, y (examples, n), from a stream of random numbers of its own."""

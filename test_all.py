@@ -511,7 +511,8 @@ def test_each_model_is_measured_once_on_three_samples_and_only_copies_are_frozen
     curve = itf.precision_recall(t.scores["era"], t.is_real)
     close(t.average_precision("era"), itf.average_precision(*curve))
     assert t.dL is t.dL and t.scores is t.scores and t.x is t.x, "measured once"
-    for array in (t.U, t.b, *t.labelled, *t.other, *t.fresh, t.dL, t.is_real, *t.scores.values()):
+    for array in (t.U, t.b, t.model.W, t.dL, t.is_real, *t.labelled, *t.other, *t.fresh,
+                  *t.scores.values()):
         assert not array.flags.writeable
     for array in (model.W, model.b, A, v, buffer):
         array += 1      # the caller's own: neither frozen nor shared
