@@ -32,7 +32,6 @@ TINY = np.finfo(np.float64).tiny  # in place of 0, where something is divided by
 
 # --- 1. What does each weight do? -----------------------------------------------------------------
 
-
 def ablations(U, b, x):
     """Yield, for each source j and chunk of examples, what each ablation of U_ij does to output i.
 
@@ -184,7 +183,6 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_
 
 # --- 3. What finds them cheaply? ------------------------------------------------------------------
 
-
 def row_space(U):
     """V (r, n): orthonormal rows that span those of U, r its rank. P = V.T @ V projects on them."""
     U, = arrays("U nn", U, dtype=np.float64)
@@ -297,7 +295,6 @@ def all_scores(U, b, x, y):
 
 # --- 4. How good is a ranking? --------------------------------------------------------------------
 
-
 def ranking(scores):
     """Flat indices of `scores` from the largest to the smallest; ties stay in reading order."""
     scores, = arrays("scores *", scores, dtype=np.float64)
@@ -389,7 +386,6 @@ def best_bias(drive, y):
 
 # --- 5. What does sharing cost? -------------------------------------------------------------------
 
-
 def shares(U):
     """The share P_ii of a dimension that each source has, (n,) in [0, 1]; the sum is the rank."""
     return np.sum(row_space(U)**2, axis=0)
@@ -459,7 +455,6 @@ def steering_side_effects(model, x, feature):
 
 
 # --- 6. What structure is in it? ------------------------------------------------------------------
-
 
 def set_mean_component(U, set_size):
     """The part of U that only knows sets: each block of set_size x set_size replaced by its mean.
@@ -555,7 +550,6 @@ def booleans(name, value, shape):
 
 
 # --- 7. Trained models, for figures, exercises and tests ------------------------------------------
-
 
 class Trained:
     """A trained model and what is measured on it, each once, when it is first asked for.

@@ -118,7 +118,6 @@ def arrow(ax, tip, color, lw=4):
 
 # --- What several figures measure -----------------------------------------------------------------
 
-
 def correlation(first, second, where):
     """Pearson's r of the entries of two matrices, where a third is true."""
     return float(np.corrcoef(first[where], second[where])[0, 1])
@@ -156,7 +155,6 @@ def by_angle(W):
 
 
 # --- Chapter 1: sparse features share dimensions --------------------------------------------------
-
 
 @figure("reproduced, drawn anew", "the note")
 def one_output(seed, vote=False):
@@ -330,7 +328,6 @@ def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
 
 # --- Chapter 2: so weights share too --------------------------------------------------------------
 
-
 @figure("reproduced", "the note")
 def decomposition(seed, corner=16):
     """Can U be split into real and interference weights? Yes, and here two definitions agree.
@@ -426,7 +423,6 @@ def learned_vs_ideal(seed):
 
 # --- Chapter 3: what each weight does -------------------------------------------------------------
 
-
 @figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1990)")
 def one_weight(seed):
     """Why does training leave harmful weights in? It cannot move one weight alone.
@@ -502,7 +498,6 @@ def law(seed, densities=(0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.9)):
 
 # --- Chapter 4: what finds the circuit ------------------------------------------------------------
 
-
 @figure("reproduced", "the note, its figures on heuristics")
 def heuristics(seed, steps=300):
     """What finds real weights? Scores from activations find some, answers nearly all."""
@@ -569,7 +564,6 @@ def beyond(seed, stages=(300, 1000), block=1):
 
 
 # --- Chapter 5: taking interference away ----------------------------------------------------------
-
 
 @figure("derived and measured; ours", "`predicted_effects`")
 def stages(seed):
@@ -683,7 +677,6 @@ def one_example(seed, examples=300):
 
 
 # --- The appendices -------------------------------------------------------------------------------
-
 
 @figure("derived from 90 degrees on, and measured", "the note, Appendix 1")
 def weight_sharing(seed):
@@ -809,7 +802,6 @@ def definitions(seed):
 
 
 # --- The command line -----------------------------------------------------------------------------
-
 
 def save(name, slide, seed, path):
     """Write one figure under another name, then rename it: nobody ever sees half a file."""

@@ -80,7 +80,6 @@ def agrees(found, right, mistakes):
 
 # --- toymodel.py ----------------------------------------------------------------------------------
 
-
 def test_TiedModel_matches_loops_and_the_naive_order_of_the_chain_rule():
     (U, b, x, y, importance), W = random_case(), random_case()[0][:M]
     model, z = tm.TiedModel(W, b), np.empty((B, N))
@@ -272,7 +271,6 @@ def test_tasks_give_right_answers_to_features_in_blocks_and_sets():
 
 
 # --- interference.py ------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("kind", ("sparse", "any sign", "often shut"))
 def test_ablation_effects_are_those_of_zeroing_one_weight_and_running_again(kind):
@@ -668,7 +666,6 @@ def test_mistake_is_refused_in_words_that_name_it(mistake, words):
 
 # --- plots.py: the pictures, on models that are set, not trained ----------------------------------
 
-
 def hand_set(kind, seed=0, density=0.1, **_):
     """A Trained of 400 examples: unit arrows for a tied model, a linear read-out for a block."""
     r, density = rng((seed, round(1000 * density))), max(density, 0.05)
@@ -779,7 +776,6 @@ def test_figures_draw_what_they_say(gallery):
 
 
 # --- plots.py: the command line -------------------------------------------------------------------
-
 
 def run(capsys, *arguments):
     """Exit code, standard output and error of `python plots.py ARGUMENTS`."""
@@ -897,7 +893,6 @@ def test_readme_stays_short():
 
 
 # --- MINE: a learner's own code -------------------------------------------------------------------
-
 
 def test_mine_is_what_the_oracles_then_run_on(tmp_path):
     mine = tmp_path / "mine.py"
@@ -1045,7 +1040,6 @@ def test_claim_relations(seed=0):
 
 
 # --- python test_all.py: the slow check -----------------------------------------------------------
-
 
 def measure(job):
     """The value of each row at one seed, with twice the examples, or from another start."""

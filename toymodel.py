@@ -13,18 +13,18 @@ example, so the same product reads h = x @ W.T.
     ----------  -------  --------------------------------------------------------------------------
     n, m, B              n_features, n_residual, batch_size
     x           (B, n)   features: each nonzero with probability `density`, then uniform on [0, 1]
-    W_down      (m, n)   into the residual space of m dimensions
+    W_down      (m, n)   into the m shared dimensions (the residual space)
     h           (B, m)   what is there: h = x @ W_down.T
     W_up        (n, m)   out of it
     b           (n,)     bias
     z, y_hat    (B, n)   z = h @ W_up.T + b, and the model's output y_hat = relu(z)
     W           (m, n)   W_down of a tied model, in which W_up is W.T
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
-    A, v        (n, n)   the task's circuit and its bias (n,): right answers are y = relu(A x + v)
+    A, v        (n, n)   the task's circuit, and its bias (n,): right answers are y = relu(A x + v)
     importance  (n,)     how much each target counts in the loss (all ones unless said)
     q           (n,)     q_i: how often gate i is open, z_i > 0
     P           (n, n)   projection on the span of U's rows: what the m dimensions can carry
-    dL          (n, n)   what the loss gains if one weight is taken away; positive: the weight helps
+    dL          (n, n)   by how much the loss rises if one weight is set to 0: positive if it helps
 
 The loss is a mean over the batch and a sum over the targets (two models add a regulariser):
 
@@ -37,19 +37,18 @@ lets it through, else 0):
     error_bi = y_hat_bi - y_bi                            error = y_hat - y
     g_bi = dL/dz_bi                                       g = 2 / B * importance * error * gate
     dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
-    dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x
+    dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x    (dU is short for dL/dU)
 
 and one more step leads from dU to what a model really trains:
 
-    tied     U = W.T @ W            W is used twice:  dW = W @ dU + W @ dU.T
     untied   U = W_up @ W_down      dW_down = W_up.T @ dU,   dW_up = dU @ W_down.T
+    tied     the same, with W_down = W, W_up = W.T:  dW = dW_down + dW_up.T = W @ dU + W @ dU.T
     lifted   U itself               dU + l1 sign(U), with the regulariser l1 sum|U|
     masked   U = V * s              dlogits = (dU * V + penalty) * s * (1 - s): V is fixed, and
                                     s = sigmoid(logits), s' = s (1 - s), regulariser penalty sum s
 
-A product may be bracketed either way, so tied and untied models never form dU. For example dW_up =
-(g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h: the first bracketing takes more than B n^2
-multiplications, the last B n m, and h is there from the forward pass. The tests compare them.
+A product may be bracketed either way, so tied and untied models never form dU: dW_up =
+(g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h takes B n m multiplications, not over B n^2.
 
 Sources: Toy Models of Superposition (Elhage et al. 2022); A Toy Model of Interference Weights
 (Olah, Turner, Conerly 2025; "the note") for the lifted and the masked model.
@@ -71,21 +70,18 @@ import numpy as np
 np.empty(2**24, np.uint8)
 
 # --- Four models: forward and backward side by side -----------------------------------------------
-# (`arrays` and `require`, which check arguments, stand at the end of the file.)
+# (`arrays("U nn, x Bn", U, x)` checks that U is n x n and x is B x n: see the end of the file.)
 
 
 def relu(z):
-    """max(z, 0), elementwise; what is not finite stays so."""
+    """max(z, 0), elementwise; but -inf gives nan, so that no overflow hides."""
     return z * (z > 0)
 
 
 def squared_error(z, y, importance):
-    """The loss L of y_hat = relu(z), a float, and its gradient g = dL/dz (B, n).
-
-    z, y (B, n); importance (n,) of values >= 0.
-    """
+    """The loss L of y_hat = relu(z), and g = dL/dz (B, n). z, y (B, n), importance (n,) >= 0."""
     B, gate = len(z), (z > 0).astype(z.dtype)       # (B, n)
-    error = gate * z - y                            # (B, n)
+    error = gate * z - y                            # (B, n), relu(z) - y
     weighted = importance * error                   # (B, n)
     L = np.vdot(weighted, error) / B
     g = 2 / B * weighted * gate                     # (B, n)
@@ -93,9 +89,8 @@ def squared_error(z, y, importance):
 
 
 class Model:
-    """What all models share. Each adds `virtual_weights` and `loss_and_gradients`."""
-
-    trains = ()                             # names of the arrays that training changes
+    """What models share. Each adds `trains`, names of the arrays that training changes (copies of
+    what came, in the precision of the first), `virtual_weights` and `loss_and_gradients`."""
 
     @property
     def parameters(self):
@@ -105,18 +100,15 @@ class Model:
     def forward(self, x):
         """x (B, n) -> y_hat (B, n). Raises ValueError for a wrong shape or entries not finite."""
         U, b, x = arrays("U nn, b n, x Bn", self.virtual_weights(), self.b, x)
-        return relu(x @ U.T + b)            # (B, n) @ (n, n) -> (B, n)
+        return relu(x @ U.T + b)            # (B, n) @ (n, n) -> (B, n), the same as through h
 
     def loss(self, x, y, importance=None):
-        """L plus the regulariser of this model, a float. Arguments: `loss_and_gradients`."""
+        """L plus the regulariser, if there is one, a float. As `loss_and_gradients`."""
         return self.loss_and_gradients(x, y, importance)[0]
 
 
 class TiedModel(Model):
-    """y_hat = relu(x @ W.T @ W + b), W (m, n), b (n,): one matrix both stores and reads a feature.
-
-    Like all models it keeps copies, in the precision of the first array: float32 or float64.
-    """
+    """y_hat = relu(x @ W.T @ W + b), W (m, n), b (n,): one matrix stores and reads a feature."""
 
     trains = ("W", "b")
 
@@ -125,7 +117,7 @@ class TiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal W of standard deviation `scale`, by default sqrt(2 / (n + m)), and b = 0."""
+        """Normal W of standard deviation `scale`, by default sqrt(2 / (n + m)) (Glorot); b = 0."""
         require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
         n, m = n_features, n_residual
         scale = (2 / (n + m))**0.5 if scale is None else scale
@@ -146,10 +138,10 @@ class TiedModel(Model):
         z = h @ W + b                       # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
         db = g.sum(axis=0)                  # (B, n) -> (n,)
-        decoder = h.T @ g                   # W @ dU.T:  (m, B) @ (B, n) -> (m, n)
+        dW_up_T = h.T @ g                   # W @ dU.T:  (m, B) @ (B, n) -> (m, n)
         dh = g @ W.T                        # (B, n) @ (n, m) -> (B, m)
-        encoder = dh.T @ x                  # W @ dU:    (m, B) @ (B, n) -> (m, n)
-        return L, {"W": decoder + encoder, "b": db}
+        dW_down = dh.T @ x                  # W @ dU:    (m, B) @ (B, n) -> (m, n)
+        return L, {"W": dW_down + dW_up_T, "b": db}
 
 
 class UntiedModel(Model):
@@ -192,12 +184,11 @@ class UntiedModel(Model):
 
 # --- Training -------------------------------------------------------------------------------------
 
-
 class Adam:
     """Adam (Kingma and Ba 2015): steps of about `learning_rate`, whatever a gradient's size.
 
-    mean   <- beta1 mean   + (1 - beta1) gradient          = mean   + (1 - beta1) (gradient - mean)
-    square <- beta2 square + (1 - beta2) gradient^2        likewise
+    mean   <- mean   + (1 - beta1) (gradient - mean)       a running average
+    square <- square + (1 - beta2) (gradient^2 - square)
     p      <- p - learning_rate mean_hat / (sqrt(square_hat) + epsilon)
 
     with mean_hat = mean / (1 - beta1^t) and likewise square_hat: both averages start at 0, and this
@@ -249,7 +240,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     for step in range(steps + 1):
         if step in snapshots:
             history.snapshots[step] = copy.deepcopy(parameters)
-        if step == steps:
+        if step == steps:                   # after the last update only a snapshot was left
             return history
         x, y = task.batch(rng, batch_size)
         history.losses[step], gradients = model.loss_and_gradients(x, y, task.importance)
@@ -263,23 +254,22 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
 
 
 def check_gradients(model, x, y, importance=None):
-    """Worst relative error of each gradient against central differences, in float64.
+    """dict name -> largest error of that gradient over its largest entry, by central differences.
 
-    (L(p + step) - L(p - step)) / (2 step) = L'(p) + step^2 L'''(p) / 6 + ...; about 1e-10 L is left
-    to rounding. Where z is exactly 0 there is no derivative: check at random, nonzero biases.
-    Returns a dict: name -> largest absolute difference over largest derivative of that parameter.
+    (L(p + d) - L(p - d)) / (2 d) = L'(p) + d^2 L'''(p) / 6 + ..., in float64; rounding adds about
+    1e-10 L. Where z is exactly 0 there is no derivative: check at random, nonzero biases.
     """
-    model, step, errors = copy.deepcopy(model), 1e-6, {}
+    model, d, errors = copy.deepcopy(model), 1e-6, {}
     for name, p in model.parameters.items():
         setattr(model, name, p.astype(np.float64))
     _, gradients = model.loss_and_gradients(x, y, importance)
     for name, p in model.parameters.items():
         derivative = np.empty(p.shape)
-        for index, value in np.ndenumerate(p.copy()):
-            p[index] = value + step
+        for index, value in np.ndenumerate(p):
+            p[index] = value + d
             above = model.loss(x, y, importance)
-            p[index] = value - step
-            derivative[index] = (above - model.loss(x, y, importance)) / (2 * step)
+            p[index] = value - d
+            derivative[index] = (above - model.loss(x, y, importance)) / (2 * d)
             p[index] = value
         worst = np.abs(gradients[name] - derivative).max()
         errors[name] = float(worst / np.abs(derivative).max())
@@ -288,13 +278,11 @@ def check_gradients(model, x, y, importance=None):
 
 # --- Data: sparse features, and tasks with a known circuit ----------------------------------------
 
-
 def sparse_features(rng, batch_size, n_features, density, dtype=np.float32):
     """Independent features: nonzero with probability `density`, then uniform on [0, 1].
 
-    The same as rng.random(shape) * (rng.random(shape) < density), but it draws how many entries are
-    active (binomial), which (any choice is equally likely), and only their values: at density 0.02
-    ten times faster, which is most of a training step. Returns x (B, n).
+    Distributed as rng.random(shape) * (rng.random(shape) < density), but only the places and values
+    of active entries are drawn: at density 0.02 ten times faster. Returns x (B, n).
     """
     require(0 < density <= 1, f"density must be in (0, 1], got {density}")
     size = batch_size * n_features
@@ -313,7 +301,7 @@ def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32)
     coin = rng.integers(0, 2, (batch_size, 1))
     active = set_size * coin + choices(rng, batch_size, set_size, n_active)
     x = np.zeros((batch_size, 2 * set_size), dtype)
-    np.put_along_axis(x, active, 1 - rng.random(active.shape, dtype), axis=1)
+    np.put_along_axis(x, active, 1 - rng.random(active.shape, dtype), axis=1)   # never 0
     return x
 
 
@@ -326,8 +314,7 @@ def choices(rng, rows, size, count):
 class Task:
     """A circuit and the features it is fed: y = relu(x @ A.T + v).
 
-    A (n, n), v (n,), importance (n,) of values >= 0 or None for all ones; `sample(rng, batch_size)`
-    returns x (B, n).
+    A (n, n), v (n,); importance (n,) >= 0, or None: ones. `sample(rng, batch_size)` gives x (B, n).
     """
 
     def __init__(self, A, v, sample, importance=None):
@@ -373,7 +360,7 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     rng, size = generator(seed), n // n_blocks
     first = np.arange(n)[:, None] // size * size       # (n, 1): where each target's block begins
     if n_sources is None:
-        u = rng.random((n, n), np.float32)             # below weight_density, uniform up to it
+        u = rng.random((n, n), np.float32)             # u, if below p, is uniform on [0, p)
         A = np.where(u < weight_density, u / weight_density, 0) * (first == first.T)
     else:
         sources = first + choices(rng, n, size, n_sources)
@@ -389,14 +376,10 @@ def correlated_task(set_size=100, n_active=2):
     return IdentityTask(np.eye(2 * set_size), np.zeros(2 * set_size), sample)
 
 
-# --- Two models without a bottleneck, for the definitions of a real weight ------------------------
-
+# --- Two models without a bottleneck, used in interference.py -------------------------------------
 
 class LiftedModel(Model):
-    """y_hat = relu(x @ U.T + b) with every entry of U (n, n) free: no direction is shared.
-
-    Adds l1 * sum|U| to the loss, l1 >= 0.
-    """
+    """y_hat = relu(x @ U.T + b) with all of U (n, n) free; adds l1 * sum|U| >= 0 to the loss."""
 
     trains = ("U", "b")
 
@@ -442,14 +425,13 @@ class MaskedModel(Model):
 
     def loss_and_gradients(self, x, y, importance=None):
         """L plus penalty * sum s, and a dict of gradients, as in `TiedModel`."""
-        s, lifted = self.mask(), LiftedModel(self.virtual_weights(), self.b)
-        L, gradients = lifted.loss_and_gradients(x, y, importance)
+        s = self.mask()
+        L, gradients = LiftedModel(self.V * s, self.b).loss_and_gradients(x, y, importance)
         dlogits = (gradients["U"] * self.V + self.penalty) * s * (1 - s)
         return L + float(self.penalty * s.sum()), {"logits": dlogits, "b": gradients["b"]}
 
 
 # --- What public functions check of their arguments -----------------------------------------------
-
 
 def require(condition, sentence):
     """ValueError with this sentence unless the condition holds."""
@@ -500,7 +482,6 @@ def generator(seed):
 
 
 # --- python toymodel.py ---------------------------------------------------------------------------
-
 
 def demo():
     """Print the gradient check of every model."""
