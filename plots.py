@@ -493,7 +493,7 @@ def law(seed, densities=(0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.9)):
     right.set(xlabel="density of features", title="all their effects, summed: harm, then help")
     return slide, {"r outside A": np.corrcoef(derived, exact)[0, 1], "slope": slope,
                    "r of -U^2 alone": correlation(-model.U**2, model.dL, outside), **helping,
-                   "where the sum turns": np.interp(0, measured[2:], densities[2:])}
+                   "where the sum turns": np.interp(0, measured, densities)}
 
 
 # --- Chapter 4: what finds the circuit ------------------------------------------------------------
@@ -503,8 +503,8 @@ def heuristics(seed, steps=300):
     """What finds real weights? Scores from activations find some, answers nearly all."""
     model = itf.block_stages(seed)[steps]
     dL, is_real = model.dL, model.is_real
-    slide, (left, right) = new_slide(f"After {steps} steps, as in the note: cheap scores find the "
-                                     "top, not the tail", 2, sharey=True)
+    slide, (left, right) = new_slide(f"After {steps} steps: cheap scores find the top, not the "
+                                     "tail", 2, sharey=True)
     numbers = {}
     for name, place, shift, align in (("frequency", 0.16, (-4, 18), "left"),
                                       ("twera", 0.13, (2, 12), "left"),
@@ -737,19 +737,19 @@ def converged_geometry(seed):
 
 
 @figure("reproduced; the bars ours", "the note, Appendix 3")
-def correlated_sets(seed, set_size=100):
+def correlated_sets(seed):
     """Is all interference noise? No: where features are correlated, its means help.
 
     What else helps: of the rest, the weights with dL > 0.
     """
     model = itf.correlated_model(seed)
-    U, b, diagonal = model.U, model.b, np.eye(2 * set_size, dtype=bool)
-    same_set = np.kron(np.eye(2), np.ones((set_size, set_size))) > 0
+    U, b, diagonal = model.U, model.b, np.eye(200, dtype=bool)
+    same_set = np.kron(np.eye(2), np.ones((100, 100))) > 0
     within, between = U[same_set & ~diagonal], U[~same_set]
-    means = itf.set_mean_component(U, set_size) * ~diagonal
+    means = itf.set_mean_component(U, 100) * ~diagonal
     order = tm.generator((seed, 6)).permutation(len(U))
     back = np.argsort(order)
-    random = itf.set_mean_component(U[order][:, order], set_size)[back][:, back] * ~diagonal
+    random = itf.set_mean_component(U[order][:, order], 100)[back][:, back] * ~diagonal
     random = random * np.linalg.norm(means) / np.linalg.norm(random)     # as long as the means
     useful = (U - means) * (~diagonal & (model.dL > 0))
     models = {"diagonal": U * diagonal, "+ means": U * diagonal + means,
@@ -825,11 +825,15 @@ def settings_of(names, pairs):
     """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, if the one figure has such a setting."""
     if pairs and len(names) != 1:
         raise ValueError("--set needs the name of one figure")
-    settings = dict(pair.partition("=")[::2] for pair in pairs)
-    known = list(inspect.signature(FIGURES[names[0]]).parameters)[1:] if settings else []
-    for key in settings.keys() - known:
-        raise ValueError(f"{names[0]} has no setting {key}; it has: {known}")
-    return {key: ast.literal_eval(value) for key, value in settings.items()}
+    known = list(inspect.signature(FIGURES[names[0]]).parameters.values())[1:] if pairs else []
+    defaults, settings = {setting.name: setting.default for setting in known}, {}
+    for key, _, value in (pair.partition("=") for pair in pairs):
+        if key not in defaults:
+            raise ValueError(f"{names[0]} has no setting {key}; it has: {list(defaults)}")
+        settings[key] = value = ast.literal_eval(value)
+        if isinstance(defaults[key], tuple) and not isinstance(value, tuple):
+            settings[key] = (value,)               # densities=0.05
+    return settings
 
 
 def parse(arguments):

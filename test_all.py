@@ -811,6 +811,8 @@ def test_a_setting_reaches_its_figure_and_the_list_tells_all(capsys, monkeypatch
     code, out, _ = run(capsys, *"pentagon --seed 4 --set densities=0.5,0.1 --out".split(), tmp_path)
     assert code == 0 and calls == [(4, (0.5, 0.1), 0.9)]
     assert f"headline 7.12 -> {tmp_path / 'pentagon.png'}" in out
+    run(capsys, "pentagon", "--set", "densities=0.5", "--out", tmp_path)
+    assert calls[1][1] == (0.5,), "one value, where several may stand"
     assert "\ncircuit             What is a virtual weight? " in run(capsys, "--list")[1]
 
 
