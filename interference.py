@@ -21,7 +21,6 @@ from toymodel import (LiftedModel, MaskedModel, TiedModel, UntiedModel, arrays, 
 
 import copy
 import functools
-import inspect
 import sys
 from functools import cached_property
 from types import MappingProxyType
@@ -618,15 +617,13 @@ def counter(done, steps):
 
 
 def recipe(build):
-    """Make a recipe: each model is trained once, and a seed that is none is refused by name."""
-    once, signature = functools.cache(build), inspect.signature(build)
+    """Make a recipe: the same call trains once."""
+    once = functools.cache(build)
 
     @functools.wraps(build)
-    def trained(*arguments, **options):
-        bound = signature.bind(*arguments, **options)
-        generator(bound.arguments["seed"])
-        bound.apply_defaults()
-        return once(*bound.args)
+    def trained(seed, *arguments, **options):
+        generator(seed)                  # refuses True, which to the cache is the same as 1
+        return once(seed, *arguments, **options)
 
     return trained
 
