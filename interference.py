@@ -241,8 +241,8 @@ def code_score(U, penalty=0.01):
     """A sparse circuit that U could be a linear read-out of, (n, n) >= 0, from the weights alone.
 
     If W_up were the best linear read-out of A x, x white, U would be A P: row U_i a sum of columns
-    of P with weights A_i. A sparse code of U_i in these columns is a guess at them; in coordinates
-    of the row space, of U V^T in V. penalty: as a share of the smallest that leaves no code.
+    P_j with weights A_ij. A sparse code of U_i in them, of length 1 each, is a guess at A_ij |P_j|;
+    in coordinates of the row space, of U V^T in V. penalty: a share of the smallest with no code.
     """
     require(penalty > 0, f"penalty must be positive, got {penalty}")
     U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
