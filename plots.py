@@ -475,8 +475,9 @@ def heuristics(seed):
     right.text(oracle, 1.04, "oracle", ha="right")
     right.text(whole / 3, 0.81, "80 % precision")
     right.text(0.98 * whole, 0.13, "same loss as\nthe original", ha="right", rotation=90)
-    left.set(xlabel="recall: share of the real weights that is kept", ylim=(0, 1.1),
-             ylabel="precision: share of what is kept that is real", title="found at 300 steps")
+    left.set(title="what is found after 300 steps", ylim=(0, 1.1),
+             xlabel="recall: share of the real weights that is kept",
+             ylabel="precision: share of what is kept that is real")
     right.set(xlabel="loss gain: sum of \u0394L over what is kept", title="what it is worth")
     return slide, numbers | {"all over oracle": whole / oracle}
 
@@ -652,7 +653,8 @@ def converged_geometry(seed):
                                      "keep their distance", 2)
     left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
     left.text(0.4, 30, "\n".join(f"{angle}\u00b0: {count} pairs" for angle, count in near.items()))
-    left.set(title=f"density 0.25: {W.shape[1]} features stored", xlabel="cosine of each pair")
+    left.set(title=f"density 0.25: {W.shape[1]} features stored", xlabel="cosine of each pair",
+             ylabel="number of pairs", ylim=(0.7, None))
     weights = sparse.U[~np.eye(100, dtype=bool)]
     right.hist(weights, 60, color=ORANGE)
     right.axvline(-sparse.b.mean(), color="black", ls=":")
@@ -684,7 +686,7 @@ def correlated_sets(seed):
         left.text(mean, 3000, f" {words} sets: {mean:+.2f} ", ha=side, va="top")
     left.set(xlabel="interference weight", ylabel="number of weights", ylim=(0, 3000))
     numbers = {}
-    for shift, color, words in ((-0.2, "0.45", "trained"), (0.2, "0.8", "refitted")):
+    for shift, color, words in ((-0.2, "0.6", "trained"), (0.2, "0.85", "refitted")):
         losses = [itf.lifted_loss(V, model.b, *model.fresh, refit_bias=words == "refitted")
                   / model.loss for V in models.values()]
         bars = right.bar(np.arange(3) + shift, losses[:3], 0.4, color=color)
