@@ -1,10 +1,9 @@
 """Toy models of superposition in pure NumPy, with every gradient derived by hand.
 
 A network that must carry n features through m < n dimensions stores them as directions that are not
-orthogonal: superposition. Two of them disturb each other only when both are active, which is rare
-if features are sparse, and a relu removes small disturbances. This file holds models with their
-gradients, training, and features and tasks to train on; what the weights mean is the subject of
-`interference.py`. `python toymodel.py` checks every gradient.
+orthogonal: superposition. Two features disturb each other only when both are active, which is rare
+if features are sparse, and a relu removes small disturbances. Below: models, training, tasks.
+`interference.py` asks what the weights mean. `python toymodel.py` checks every gradient.
 
 Notation, in every file. Papers write column vectors, h = W x; here each *row* of an array is one
 example, so the same product reads h = x @ W.T.
@@ -47,8 +46,8 @@ and one more step leads from dU to what a model really trains:
     masked   U = V * s              dlogits = (dU * V + penalty) * s * (1 - s): V is fixed, and
                                     s = sigmoid(logits), s' = s (1 - s), regulariser penalty sum s
 
-A product may be bracketed either way, so tied and untied models never form dU: dW_up =
-(g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h takes B n m multiplications, not over B n^2.
+Products may be bracketed either way: dW_up = (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h.
+So tied and untied models never form dU: g.T @ x takes B n^2 multiplications, g.T @ h only B n m.
 
 Sources: Toy Models of Superposition (Elhage et al. 2022); A Toy Model of Interference Weights
 (Olah, Turner, Conerly 2025; "the note") for the lifted and the masked model.
@@ -74,7 +73,7 @@ np.empty(2**24, np.uint8)
 
 
 def relu(z):
-    """max(z, 0), elementwise; but -inf gives nan, so that no overflow hides."""
+    """max(z, 0), elementwise; but -inf gives nan (-inf * 0), so that no overflow hides."""
     return z * (z > 0)
 
 
@@ -83,14 +82,14 @@ def squared_error(z, y, importance):
     B, gate = len(z), (z > 0).astype(z.dtype)       # (B, n)
     error = gate * z - y                            # (B, n), relu(z) - y
     weighted = importance * error                   # (B, n)
-    L = np.vdot(weighted, error) / B
+    L = np.vdot(weighted, error) / B                # vdot: the sum of all products
     g = 2 / B * weighted * gate                     # (B, n)
     return float(L), g
 
 
 class Model:
-    """What models share. Each adds `trains`, names of the arrays that training changes (copies of
-    what came, in the precision of the first), `virtual_weights` and `loss_and_gradients`."""
+    """What models share. Each adds `trains`, the names of the arrays that training changes,
+    `virtual_weights` and `loss_and_gradients`. Its arrays are copies, all in the first's dtype."""
 
     @property
     def parameters(self):
@@ -128,19 +127,17 @@ class TiedModel(Model):
         return self.W.T @ self.W
 
     def loss_and_gradients(self, x, y, importance=None):
-        """L, a float, and the gradient of each parameter, a dict with the keys of `parameters`.
-
-        x, y (B, n), importance (n,) or None. Raises ValueError for shapes that do not fit.
-        """
+        """L, a float, and a dict with the gradient of each of `parameters`. x, y (B, n), importance
+        (n,) or None: ones. Raises ValueError for shapes that do not fit."""
         W, b, x, y, importance = arrays("W mn, b n, x Bn, y Bn, importance n?",
                                         self.W, self.b, x, y, importance)
         h = x @ W.T                         # (B, n) @ (n, m) -> (B, m)
         z = h @ W + b                       # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
         db = g.sum(axis=0)                  # (B, n) -> (n,)
-        dW_up_T = h.T @ g                   # W @ dU.T:  (m, B) @ (B, n) -> (m, n)
+        dW_up_T = h.T @ g                   # dW_up.T = W @ dU.T: (m, B) @ (B, n) -> (m, n)
         dh = g @ W.T                        # (B, n) @ (n, m) -> (B, m)
-        dW_down = dh.T @ x                  # W @ dU:    (m, B) @ (B, n) -> (m, n)
+        dW_down = dh.T @ x                  # W @ dU: (m, B) @ (B, n) -> (m, n)
         return L, {"W": dW_down + dW_up_T, "b": db}
 
 
@@ -155,13 +152,13 @@ class UntiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights, b = 0. scale: by default 1 / sqrt(inputs), n^-1/2 for W_down, which reads
-        n numbers, and m^-1/2 for W_up; or one for both, or two."""
+        """Normal weights, b = 0. scale: one number or two, by default 1 / sqrt(numbers read), so
+        n^-1/2 for W_down and m^-1/2 for W_up."""
         require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
         n, m = n_features, n_residual
         down, up = np.broadcast_to((n**-0.5, m**-0.5) if scale is None else scale, 2)
-        return cls(rng.normal(0, down, (m, n)).astype(dtype), rng.normal(0, up, (n, m)),
-                   np.zeros(n))
+        W_down = rng.normal(0, down, (m, n)).astype(dtype)
+        return cls(W_down, rng.normal(0, up, (n, m)), np.zeros(n))
 
     def virtual_weights(self):
         """U = W_up @ W_down (n, n), of rank <= m."""
@@ -223,34 +220,34 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, sched
     """Train `model` in place on fresh batches of `task` with Adam.
 
     seed: of the data, which share no random number with a model initialised with the same seed.
-    schedule: of the learning rate, "constant" or falling to 0 along a "cosine". snapshots: numbers
-    of updates after which a copy of the parameters is kept. only: names of the parameters to train,
-    all by default. progress: called as progress(updates done, steps) after each.
+    schedule: of the learning rate, "constant" or falling to 0 along a "cosine". snapshots: after
+    how many updates to keep a copy of all parameters. only: names of those to train (None: all).
+    progress: called as progress(updates done, steps) after each update.
 
     Returns .losses (steps,), each before its update, and .snapshots, dicts of parameters by step.
     Raises FloatingPointError as soon as the loss is not finite.
     """
     require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
     require(set(snapshots) <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
-    rng = generator(seed).spawn(1)[0]
+    rng = generator(seed).spawn(1)[0]       # a child's stream is not that of default_rng(seed)
     parameters = model.parameters
     trained = parameters if only is None else {name: parameters[name] for name in only}
     adam = Adam(trained, learning_rate)
     history = SimpleNamespace(losses=np.empty(steps), snapshots={})
-    for step in range(steps + 1):
+    for step in range(steps):
         if step in snapshots:
             history.snapshots[step] = copy.deepcopy(parameters)
-        if step == steps:                   # after the last update only a snapshot was left
-            return history
         x, y = task.batch(rng, batch_size)
         history.losses[step], gradients = model.loss_and_gradients(x, y, task.importance)
         if not np.isfinite(history.losses[step]):
-            raise FloatingPointError(f"the loss at step {step} is {history.losses[step]}: try a "
-                                     f"tenth of the learning rate {learning_rate:g}")
-        left = 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
-        adam.step(gradients, learning_rate * left)
+            raise FloatingPointError(f"no finite loss at step {step}: try a lower learning_rate")
+        fraction = 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
+        adam.step(gradients, learning_rate * fraction)
         if progress:
             progress(step + 1, steps)
+    if steps in snapshots:
+        history.snapshots[steps] = copy.deepcopy(parameters)
+    return history
 
 
 def check_gradients(model, x, y, importance=None):
@@ -269,8 +266,9 @@ def check_gradients(model, x, y, importance=None):
             p[index] = value + d
             above = model.loss(x, y, importance)
             p[index] = value - d
-            derivative[index] = (above - model.loss(x, y, importance)) / (2 * d)
+            below = model.loss(x, y, importance)
             p[index] = value
+            derivative[index] = (above - below) / (2 * d)
         worst = np.abs(gradients[name] - derivative).max()
         errors[name] = float(worst / np.abs(derivative).max())
     return errors
@@ -279,43 +277,36 @@ def check_gradients(model, x, y, importance=None):
 # --- Data: sparse features, and tasks with a known circuit ----------------------------------------
 
 def sparse_features(rng, batch_size, n_features, density, dtype=np.float32):
-    """Independent features: nonzero with probability `density`, then uniform on [0, 1].
-
-    Distributed as rng.random(shape) * (rng.random(shape) < density), but only the places and values
-    of active entries are drawn: at density 0.02 ten times faster. Returns x (B, n).
-    """
+    """Independent features x (B, n): nonzero with probability `density`, then uniform on [0, 1].
+    As rng.random(shape) * (rng.random(shape) < density), but ten times faster at density 0.02."""
     require(0 < density <= 1, f"density must be in (0, 1], got {density}")
     size = batch_size * n_features
-    count = rng.binomial(size, density)
+    count = rng.binomial(size, density)     # so many are active: draw only their places and values
     x = np.zeros(size, dtype)
     x[rng.choice(size, count, replace=False, shuffle=False)] = rng.random(count, dtype)
     return x.reshape(batch_size, n_features)
 
 
-def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32):
-    """Two sets of features that are never active together (Appendix 3 of the note).
-
-    In each example a fair coin picks one set, and exactly `n_active` distinct features of it, every
-    choice equally likely, are uniform on (0, 1]; all others are 0. Returns x (B, 2 set_size).
-    """
-    coin = rng.integers(0, 2, (batch_size, 1))
-    active = set_size * coin + choices(rng, batch_size, set_size, n_active)
-    x = np.zeros((batch_size, 2 * set_size), dtype)
-    np.put_along_axis(x, active, 1 - rng.random(active.shape, dtype), axis=1)   # never 0
+def scattered(rng, first, size, count, n, dtype):
+    """x (B, n): in each row `count` of the `size` places from `first` (B, 1) on, any choice equally
+    likely, are uniform on (0, 1]; all other places are 0."""
+    require(0 < count <= size, f"cannot choose {count} of {size}")
+    places = first + rng.random((len(first), size)).argsort(axis=1)[:, :count]      # (B, count)
+    x = np.zeros((len(first), n), dtype)
+    np.put_along_axis(x, places, 1 - rng.random(places.shape, dtype), axis=1)       # never 0
     return x
 
 
-def choices(rng, rows, size, count):
-    """In each row `count` different numbers below `size`, any choice equally likely."""
-    require(0 < count <= size, f"cannot choose {count} of {size}")
-    return rng.random((rows, size)).argsort(axis=1)[:, :count]
+def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32):
+    """Two sets of features that are never active together (Appendix 3 of the note): in each example
+    a fair coin picks one set, and `n_active` of its features are active. x (B, 2 set_size)."""
+    first = set_size * rng.integers(0, 2, (batch_size, 1))
+    return scattered(rng, first, set_size, n_active, 2 * set_size, dtype)
 
 
 class Task:
-    """A circuit and the features it is fed: y = relu(x @ A.T + v).
-
-    A (n, n), v (n,); importance (n,) >= 0, or None: ones. `sample(rng, batch_size)` gives x (B, n).
-    """
+    """A circuit A (n, n), v (n,) and what it is fed: x (B, n) = sample(rng, batch_size). Right
+    answers are y = relu(x @ A.T + v). importance (n,) >= 0, or None: ones."""
 
     def __init__(self, A, v, sample, importance=None):
         self.A, self.v, self.importance = copy.deepcopy(
@@ -336,8 +327,7 @@ class IdentityTask(Task):
     """Give x back: A = I, v = 0. For features that are never negative, as relu(x) is x then."""
 
     def answers(self, x):
-        """x itself: the product with I would cost n^2 for each example."""
-        return x
+        return x                            # the product with I would cost n^2 for each example
 
 
 def identity_task(n_features, density, importance=None):
@@ -350,9 +340,8 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
                n_sources=None):
     """A random circuit inside each block of features, none between blocks (the note's hard case).
 
-    An entry of A within a block is kept with probability `weight_density`, and is then uniform on
-    [0, 1]; with `n_sources`, every target keeps exactly that many of its block instead. v is `bias`
-    everywhere. The seed fixes A. Raises ValueError if the blocks do not divide the features.
+    In a block each entry of A is kept with probability `weight_density`, or `n_sources` of each row
+    are; what is kept is uniform on [0, 1]. v is `bias` everywhere. The seed fixes A.
     """
     n = n_features
     require(n_blocks > 0 and n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
@@ -360,14 +349,11 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     rng, size = generator(seed), n // n_blocks
     first = np.arange(n)[:, None] // size * size       # (n, 1): where each target's block begins
     if n_sources is None:
-        u = rng.random((n, n), np.float32)             # u, if below p, is uniform on [0, p)
+        u = rng.random((n, n), np.float32)             # u, where kept, is uniform below the density
         A = np.where(u < weight_density, u / weight_density, 0) * (first == first.T)
     else:
-        sources = first + choices(rng, n, size, n_sources)
-        A = np.zeros((n, n), np.float32)
-        np.put_along_axis(A, sources, 1 - rng.random(sources.shape, np.float32), axis=1)
-    sample = partial(sparse_features, n_features=n, density=density)
-    return Task(A, np.full(n, bias), sample)
+        A = scattered(rng, first, size, n_sources, n, np.float32)
+    return Task(A, np.full(n, bias), partial(sparse_features, n_features=n, density=density))
 
 
 def correlated_task(set_size=100, n_active=2):
@@ -403,10 +389,8 @@ class LiftedModel(Model):
 
 
 class MaskedModel(Model):
-    """y_hat = relu(x @ (V * s).T + b): V (n, n) is fixed, each weight has a switch s in [0, 1].
-
-    s = sigmoid(logits), logits (n, n). Adds penalty * sum s to the loss, penalty >= 0.
-    """
+    """y_hat = relu(x @ (V * s).T + b): each of the fixed weights V (n, n) has a switch in [0, 1],
+    s = sigmoid(logits). Adds penalty * sum s >= 0 to the loss."""
 
     trains = ("logits", "b")
 
@@ -442,16 +426,15 @@ def require(condition, sentence):
 def arrays(shapes, *values, dtype=None):
     """Arrays of finite numbers of these shapes: arrays("U nn, b n, x Bn", U, b, x) -> [U, b, x].
 
-    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. All
-    come in the precision of the first (of neither float32 nor float64: float64), and as copies only
-    where they must change. "n?": not negative, and None stands for ones. Raises TypeError for what
-    is no array of real numbers, else ValueError.
+    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. "n?":
+    not negative, and None stands for ones. All get the dtype given, else float32 if the first is,
+    else float64; only what that changes is copied. Raises TypeError (no real numbers), ValueError.
     """
     found, sizes = [], {}
     for words, value in zip(shapes.split(", "), values):
         name, shape = words.rstrip("?").split()
         if value is None and "?" in words:
-            value = np.ones([sizes[letter] for letter in shape], dtype)
+            value = np.ones(sizes["n"], dtype)
         parts = value if isinstance(value, (list, tuple)) else [value]
         try:
             array = np.asarray(value)
@@ -459,14 +442,13 @@ def arrays(shapes, *values, dtype=None):
                 raise TypeError(f"{type(value).__name__} of {array.dtype}, or masked")
         except Exception as error:
             raise TypeError(f"{name} must be an array of real numbers, got {error}") from None
-        dtype = dtype or (array.dtype if array.dtype in (np.float32, np.float64) else np.float64)
+        dtype = dtype or (np.float32 if array.dtype == np.float32 else np.float64)
         array = array.astype(dtype, copy=False)
-        expected = [str(sizes.get(letter, letter)) for letter in shape]
-        if not array.size or shape != "*" and (array.ndim != len(shape) or any(
-                sizes.setdefault(letter, size) != size
-                for letter, size in zip(shape, array.shape))):
-            raise ValueError(f"{name} must have shape ({', '.join(shape)}), here "
-                             f"({', '.join(expected)}), got {array.shape}")
+        here = ", ".join(str(sizes.get(letter, letter)) for letter in shape)
+        sizes = dict(zip(shape, array.shape)) | sizes           # a size once known stays
+        fits = shape == "*" or array.shape == tuple(sizes.get(letter) for letter in shape)
+        require(array.size and fits, f"{name} must have shape ({', '.join(shape)}), here ({here}), "
+                                     f"got {array.shape}")
         require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
         require("?" not in words or array.min() >= 0, f"{name} must not be negative")
         found.append(array)
