@@ -12,32 +12,40 @@ because features share dimensions: interference. This file asks, in order:
     6  What structure is in it?           set means, shared weights, graphs of examples
     7  Trained models                     one recipe each, shared by figures and tests
 
-Notation: the table in `toymodel.py`. Wrong shapes and entries that are not finite raise ValueError,
-what is not an array of real numbers TypeError. "The note" is A Toy Model of Interference Weights.
+Notation, the note, and the errors that `arrays` raises for bad input: see `toymodel.py`.
 """
 from toymodel import (LiftedModel, MaskedModel, TiedModel, UntiedModel, arrays, block_task,
                       correlated_task, generator, identity_task, relu, require, squared_error,
                       train)  # first, as it sets the number of BLAS threads
 
 import copy
-import functools
 import sys
-from functools import cached_property
+from functools import cache, cached_property, wraps
 from types import MappingProxyType
 
 import numpy as np
 
 TINY = np.finfo(np.float64).tiny  # in place of 0, where something is divided by it
+THRESHOLD = 1e-4  # Definition 2: a weight is real if ablating it raises the loss by more
+
+
+def booleans(name, value, shape):
+    """`value` as an array of booleans of this shape: labels, not numbers."""
+    arrays(f"{name} *", value)
+    array = np.asarray(value)
+    require(array.dtype == bool, f"{name} must be booleans, got {array.dtype}")
+    require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
+    return array
+
 
 # --- 1. What does each weight do? -----------------------------------------------------------------
 
 def ablations(U, b, x):
-    """Yield, for each source j and chunk of examples, what each ablation of U_ij does to output i.
+    """Yield j, rows (R,) of x, y_hat (R, n) there, and the same with U_ij ablated in column i.
 
     Ablating U_ij moves z_i by -U_ij x_j and touches nothing else, and where x_j = 0 not even that.
     So go over sources, and for each only over the examples in which it is active: n steps for each
     active feature, not n^2 for each example. Chunks fit the processor's cache: half the time.
-    Yields j, rows (R,) of x, and y_hat (R, n) before and after: entry i of `after` without U_ij.
     """
     chunk = 1 + 2**16 * len(x) // max(1, np.count_nonzero(x))    # R n is about 2^16 numbers
     for start in range(0, len(x), chunk):
@@ -51,13 +59,11 @@ def ablations(U, b, x):
 
 
 def ablation_effects(U, b, x, y, importance=None):
-    """Exact effect of each weight on the loss: dL_ij = L(U with U_ij = 0) - L(U).
+    """Exact effect of each weight on the loss: dL_ij = L(U with U_ij = 0) - L(U), (n, n), float64.
 
-    Positive: the weight helps. Only target i changes, so that
+    Positive: it helps; above THRESHOLD it is real (the note, Definition 2). Only target i changes:
 
         dL_ij = 1/B importance_i sum_b [ (y_hat_bi without U_ij - y_bi)^2 - (y_hat_bi - y_bi)^2 ]
-
-    Returns dL (n, n), float64. The note, section "Real weights".
     """
     U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
     dL = np.zeros(U.shape)
@@ -67,10 +73,8 @@ def ablation_effects(U, b, x, y, importance=None):
 
 
 def ablation_standard_errors(U, b, x, y, importance=None):
-    """Standard error (n, n) of each `ablation_effects`, from the paired differences per example.
-
-    That of a mean: the sample standard deviation of the differences over sqrt(B).
-    """
+    """Standard error (n, n) of each of the `ablation_effects`, which are means over examples: the
+    sample standard deviation of what is averaged, over sqrt(B)."""
     U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
     require(len(x) >= 2, "x must have at least 2 examples")
     mean, mean_square = np.zeros(U.shape), np.zeros(U.shape)
@@ -116,9 +120,9 @@ def predicted_effects(U, b, x, A):
         dL_ij = q_i ( sigma^2 U_ij (2 A_ij - U_ij) + mu^2 U_ij^2 )
 
     Outside the circuit this is -q (sigma^2 - mu^2) U^2: harm, as the square of the weight, while
-    E[x]^2 < Var x. A feature of density s, uniform where active, has mu = s/2 and sigma^2 = s/3 -
-    s^2/4, so it is harm below s = 2/3, and help above. It ends where gates flip, y bends or
-    features correlate. Returns (n, n), for importance 1. Ours.
+    E[x]^2 < Var x. Features of density s, uniform where active, have mu = s/2 and sigma^2 = s/3 -
+    s^2/4: harm below s = 2/3, help above. It ends where gates flip, y bends or features correlate.
+    Returns (n, n), for importance 1. Ours.
     """
     U, b, x, A = arrays("U nn, b n, x Bn, A nn", U, b, x, A)
     q = np.mean(x @ U.T + b > 0, axis=0)[:, None]                # (n, 1)
@@ -129,8 +133,8 @@ def predicted_effects(U, b, x, A):
 def predicted_pruning(U, b, x, A, kept, refit_bias=False):
     """Change of the loss, predicted, if all weights that are not `kept` are removed at once.
 
-    As `predicted_effects`, with a set R of removed sources: z_i moves by -sum_R U_ij x_j, whose
-    variance adds up and whose mean does not:
+    As `predicted_effects`, with a set R of removed sources: z_i moves by -sum_R U_ij x_j. Of these
+    the variances add up, but the means add up before they are squared:
 
         sum_i q_i [ sum_R sigma^2 U_ij (2 A_ij - U_ij) + (sum_R mu U_ij)^2 ]
 
@@ -148,11 +152,8 @@ def predicted_pruning(U, b, x, A, kept, refit_bias=False):
 
 # --- 2. Which weights are real? -------------------------------------------------------------------
 
-THRESHOLD = 1e-4  # Definition 2: a weight is real if ablating it raises the loss by more
-
-
-def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate=0.003, seed=0,
-                  only=None, progress=None):
+def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, seed=0, only=None,
+                  progress=None):
     """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
 
     Trains U and b from the model's, with a small penalty l1 * sum|U|, which decides about weights
@@ -162,21 +163,17 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, batch_size=256, learning_rate
     """
     lifted = LiftedModel(U, b, l1)
     if only is None:
-        x, _ = task.batch(generator(seed), batch_size)
+        x, _ = task.batch(generator(seed), 256)
         lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0))
-    train(lifted, task, steps, batch_size, learning_rate, seed, "cosine", (), only, progress)
+    train(lifted, task, steps, 256, learning_rate, seed, "cosine", (), only, progress)
     return lifted.U, lifted.b
 
 
-def learned_mask(U, b, task, penalty=1e-3, steps=2000, batch_size=256, learning_rate=0.03, seed=0,
-                 progress=None):
-    """The mask alternative: learn which weights to keep, all at once, at a price for each.
-
-    Minimises the loss with weights U * mask plus penalty * sum(mask), over the mask, from 1/2 on,
-    and the bias. Returns (mask (n, n) in [0, 1], b (n,)).
-    """
+def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, seed=0, progress=None):
+    """The mask alternative: learn which weights to keep, all at once, at a price for each, by
+    training a `MaskedModel` from masks of 1/2 on. Returns (mask (n, n) in [0, 1], b (n,))."""
     masked = MaskedModel(U, b, np.zeros(np.shape(U)), penalty)
-    train(masked, task, steps, batch_size, learning_rate, seed, "cosine", progress=progress)
+    train(masked, task, steps, 256, learning_rate, seed, "cosine", progress=progress)
     return masked.mask(), masked.b
 
 
@@ -187,7 +184,7 @@ def row_space(U):
     U, = arrays("U nn", U, dtype=np.float64)
     require(U.any(), "U must not be all zeros")
     _, sizes, V = np.linalg.svd(U / np.abs(U).max())
-    return V[:len(U)][sizes > 1e-5 * sizes[0]]                   # below: rounding in float32
+    return V[sizes > 1e-5 * sizes[0]]                            # below: rounding in float32
 
 
 def cosine_score(U):
@@ -195,11 +192,11 @@ def cosine_score(U):
 
     Row U_i is what target i reads; column P_j of the projection on the rows of U is what is left of
     source j in the m dimensions. As U P = U, the weight U_ij is the inner product of the two, and
-    this score is the weight without their lengths. |P_j|^2 = P_jj, as P is a projection.
+    this score is the weight without their lengths. P = V^T V (`row_space`), so |P_j| = |V_j|.
     """
-    U, = arrays("U nn", U, dtype=np.float64)
-    U = U / max(np.abs(U).max(), TINY)
-    lengths = np.outer(np.linalg.norm(U, axis=1), np.sqrt(shares(U)))
+    U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
+    U = U / np.abs(U).max()
+    lengths = np.outer(np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=0))
     return U / np.maximum(lengths, TINY)
 
 
@@ -248,7 +245,7 @@ def code_score(U, penalty=0.01):
     U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
     rows = U / np.abs(U).max() @ V.T                             # (n, n) @ (n, r) -> (n, r)
     none_left = (rows @ V / np.maximum(np.linalg.norm(V, axis=0), TINY)).max()
-    return sparse_code(V, rows, penalty * max(none_left, TINY / penalty))
+    return sparse_code(V, rows, max(penalty * none_left, TINY))
 
 
 def combined_ranks(*scores):
@@ -271,9 +268,8 @@ def all_scores(U, b, x, y):
 
     "era" and "twera" (Circuit Tracing, Ameisen et al. 2025, section "Global Weights") are expected
     residual attribution and its target-weighted form; "target_weighted" is that without the
-    denominator, as the note says: big effects on big things. "cosine" and "code" need U alone,
-    "all_three" adds the log ranks of era, cosine and code. "second_order" alone needs y, and it
-    approximates what defines "real": so partly by construction.
+    denominator, as the note says: big effects on big things. "cosine" and "code" need U alone.
+    "second_order" alone needs y, and approximates what defines "real": so partly by construction.
     """
     U, b, x, y = arrays("U nn, b n, x Bn, y Bn", U, b, x, y)
     B, y_hat = len(x), relu(x @ U.T + b)                         # (B, n)
@@ -301,13 +297,10 @@ def ranking(scores):
 
 
 def running_sums(scores, values):
-    """(sums of `values`, counts), from the best score down: one entry for each different score.
-
-    Weights of the same score cannot be told apart, so a whole group of ties counts at once.
-    """
+    """(sums of `values`, counts), from the best score down: one entry for each different score, as
+    weights of the same score cannot be told apart: a whole group of ties counts at once."""
     scores, values = arrays("scores *, values *", scores, values, dtype=np.float64)
-    require(scores.shape == values.shape, "scores and what they rank must have one shape, got "
-            f"{scores.shape} and {values.shape}")
+    require(scores.shape == values.shape, "scores and what they rank must have one shape")
     order = ranking(scores)
     last = np.flatnonzero(np.diff(scores.flat[order], append=np.nan))     # of each group
     return np.cumsum(values.flat[order])[last], last + 1
@@ -319,8 +312,7 @@ def precision_recall(scores, is_real):
     precision: share of the kept weights that is real. recall: share of the real ones that is kept.
     Example: scores [3, 1, 2, 1], of which the first two are real. Keep the 3; the 2 too; all four,
     as the two 1 are a tie: precision [1, 1/2, 1/2] and recall [1/2, 1/2, 1].
-
-    scores and is_real (booleans) of one shape. Raises ValueError if nothing is real.
+    is_real: booleans in the shape of scores. Raises ValueError if nothing is real.
     """
     found, counts = running_sums(scores, booleans("is_real", is_real, np.shape(scores)))
     require(found[-1] > 0, "is_real must be true somewhere")
@@ -338,10 +330,8 @@ def average_precision(precision, recall):
 
 
 def loss_gain(scores, dL):
-    """Sum of dL over what is kept, one point for each score, as in `precision_recall`.
-
-    A proxy: it adds up single effects. The loss itself is `lifted_loss` of `keep`.
-    """
+    """Sum of dL over what is kept, one point for each score, as in `precision_recall`: a proxy, as
+    single effects do not add up. The loss itself is `lifted_loss` of `keep`."""
     return running_sums(scores, dL)[0]
 
 
@@ -349,8 +339,8 @@ def keep(U, scores, count):
     """U (n, n) with all but the `count` best-scored entries 0 (ties in reading order)."""
     U, scores = arrays("U nn, scores nn", U, scores)
     require(0 <= count <= U.size, f"count must be in 0..{U.size}, got {count}")
-    kept, best = np.zeros_like(U), ranking(scores)[:count]
-    kept.flat[best] = U.flat[best]
+    kept = U.copy()
+    kept.flat[ranking(scores)[count:]] = 0
     return kept
 
 
@@ -399,8 +389,7 @@ def price(U):
 
     for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2) with the `cosine_score`.
     As shares add up to m at most, the mean price is n / m or more. For a tied model a price is 1
-    over the `feature_dimensionality`, and 1 more than the squared side effects of steering before
-    the relu. Raises ValueError if a U_ii is 0. Derived; ours.
+    over the `feature_dimensionality`. Raises ValueError if a U_ii is 0. Derived; ours.
     """
     U, = arrays("U nn", U, dtype=np.float64)
     require(U.diagonal().all(), "every U_ii must differ from 0")
@@ -408,23 +397,20 @@ def price(U):
 
 
 def feature_dimensionality(W):
-    """The share of a dimension that each feature has: D_i = |W_i|^2 / sum_j (W_i / |W_i| . W_j)^2.
+    """The share of a dimension that each feature has: D_i = |W_i|^4 / sum_j (W_i . W_j)^2.
 
     W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair;
     2/5: a pentagon; 0: not represented (W_i = 0). Returns (n,). Toy Models of Superposition.
     """
     W, = arrays("W mn", W, dtype=np.float64)
     W = W / max(np.abs(W).max(), TINY)                           # D does not know the scale
-    length = np.linalg.norm(W, axis=0)                           # (n,)
-    unit = W / np.maximum(length, TINY)                          # (m, n)
-    return length**2 / np.maximum(np.sum((unit.T @ W)**2, axis=1), TINY)
+    U = W.T @ W                                                  # (n, n), W_i . W_j
+    return U.diagonal()**2 / np.maximum(np.sum(U**2, axis=1), TINY)
 
 
 def steering_vector(h, active):
-    """Mean h (B, m) where a feature is `active` (B,) minus the mean where it is not, (m,).
-
-    The recipe of Persona Vectors (arXiv 2507.21509). Needs examples of both kinds.
-    """
+    """Mean h (B, m) where a feature is `active` (B,) minus the mean where it is not, (m,): the
+    recipe of Persona Vectors (arXiv 2507.21509)."""
     h, = arrays("h Bm", h)
     active = booleans("active", active, (len(h),))
     require(0 < active.sum() < len(h), "active must be true for some examples, not for all")
@@ -432,23 +418,21 @@ def steering_vector(h, active):
 
 
 def steering_side_effects(model, x, feature):
-    """What steering one feature of a tied model does to all others: (before, after) the relu.
+    """What steering one feature of a tied model does to the others, (before, after) the relu.
 
-    h moves along the `steering_vector` of feature j, scaled so that its own z_j moves by 1. If
-    features are independent the vector is a multiple of W_j, plus noise; along W_j / |W_j|^2 the
-    others move by W_k . W_j / |W_j|^2, and their squares add up to price_j - 1. The relu hides what
-    stays below 0:
+    In every example x (B, n), h moves along the `steering_vector` of feature j, so far that its own
+    z_j moves by 1. If features are independent the vector is a multiple of W_j, plus noise. Along
+    W_j / |W_j|^2 the others move by W_k . W_j / |W_j|^2, and before the relu their squares add up
+    to price_j - 1. The relu hides what stays below 0:
 
         after = sum_{k != j} E[(change of y_hat_k)^2] / E[(change of y_hat_j)^2]
-
-    Returns two floats, measured on the examples x (B, n).
     """
     W, b, x = arrays("W mn, b n, x Bn", model.W, model.b, x)
     h = x @ W.T                                                  # (B, n) @ (n, m) -> (B, m)
     z = h @ W + b                                                # (B, m) @ (m, n) -> (B, n)
     push = steering_vector(h, x[:, feature] > 0) @ W             # (m,) @ (m, n) -> (n,)
     require(push[feature] > 0, f"feature {feature} is not stored")
-    push = push / push[feature]
+    push /= push[feature]
     change = np.mean((relu(z + push) - relu(z))**2, axis=0)      # (n,)
     return float(np.sum(push**2) - 1), float(change.sum() / change[feature] - 1)
 
@@ -461,14 +445,14 @@ def set_mean_component(U, set_size):
     Means leave the diagonal of U out, where the real weights sit; the result has it filled in.
     Returns (n, n). The note, Appendix 3. Raises ValueError unless sets of two or more divide n.
     """
-    U, = arrays("U nn", U)
+    U, = arrays("U nn", U, dtype=np.float64)
     n, size = len(U), set_size
     require(size > 1 and n % size == 0, f"set_size must divide {n} and be 2 or more, got {size}")
     sets = n // size
-    off_diagonal = U * (1 - np.eye(n, dtype=U.dtype))                    # (n, n)
+    off_diagonal = U * (1 - np.eye(n))                                   # (n, n)
     totals = off_diagonal.reshape(sets, size, sets, size).sum(axis=(1, 3))
-    counts = (size**2 - size * np.eye(sets)).astype(U.dtype)
-    return np.kron(totals / counts, np.ones((size, size), U.dtype))
+    counts = size**2 - size * np.eye(sets)                               # (sets, sets)
+    return np.kron(totals / counts, np.ones((size, size)))
 
 
 def shared_middle(directions, active):
@@ -485,8 +469,7 @@ def shared_middle(directions, active):
 
         M = (M_1 + M_2) / (1 + cos^2 t):    1 at 90 degrees (weights add), 1/2 at 180 (shared)
 
-    up to the 0.001. Below 90 degrees cross outputs are positive and must be unlearned. The note,
-    Appendix 1.
+    up to 0.001. Below 90 degrees positive cross outputs must be unlearned. The note, Appendix 1.
     """
     D, = arrays("directions nm", directions, dtype=np.float64)
     n, m = D.shape
@@ -530,32 +513,30 @@ def graph_precision(U, b, is_real, x, y, threshold=0.01):
         if k := right.sum():
             designs = {"all": (True, U), "active": (active, U), "firing": (fires, U),
                        "in play": (fires & active, U), "attribution": (fires & active, U * example)}
-            best = {name: ranking(np.where(kept, score, -1e9))[:k]
-                    for name, (kept, score) in designs.items()}
-            found.append({name: right.flat[edges].mean() for name, edges in best.items()}
-                         | {"chance": k / (fires & active).sum()})
+            precision = {name: right.flat[ranking(np.where(kept, score, -1e9))[:k]].mean()
+                         for name, (kept, score) in designs.items()}
+            found.append(precision | {"chance": k / (fires & active).sum()})
     require(found, "x must have an example with a right edge")
     means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     return means | {"none": 1 - len(found) / len(x)}
 
 
-def booleans(name, value, shape):
-    """`value` as an array of booleans of this shape: labels, not numbers."""
-    arrays(f"{name} *", value)
-    array = np.asarray(value)
-    require(array.dtype == bool, f"{name} must be booleans, got {array.dtype}")
-    require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
+# --- 7. Trained models, for figures, exercises and tests ------------------------------------------
+
+def read_only(array):
+    """A copy of the array that cannot be written."""
+    array = np.array(array)
+    array.flags.writeable = False
     return array
 
-
-# --- 7. Trained models, for figures, exercises and tests ------------------------------------------
 
 class Trained:
     """A trained model and what is measured on it, each once, when it is first asked for.
 
-    Three samples, so that none knows the noise of another: labelled (also x, y) for dL, is_real and
-    the loss, `other` for scores, `fresh` for pruned models. All targets count alike. Models are
-    shared, so arrays are read-only copies.
+    Three samples, so that none knows the noise of another: `labelled` (also x, y) for dL, is_real
+    and the loss, `other` for scores, `fresh` for pruned models. All targets count alike;
+    `over_constant` is the loss over that of the best constant answer, the variances of y added up.
+    Models are shared, so arrays are read-only copies.
     """
 
     def __init__(self, task, model, seed, examples=16384):
@@ -578,36 +559,22 @@ class Trained:
     dL = cached_property(lambda self: read_only(ablation_effects(self.U, self.b, self.x, self.y)))
     is_real = cached_property(lambda self: read_only(self.dL > THRESHOLD))
     loss = cached_property(lambda self: lifted_loss(self.U, self.b, self.x, self.y))
+    over_constant = property(lambda self: float(self.loss / self.y.var(axis=0).sum()))
     scores = cached_property(lambda self: MappingProxyType(
         {name: read_only(score)
          for name, score in all_scores(self.U, self.b, *self.other).items()}))
 
-    @property
-    def over_constant(self):
-        """The loss over that of the best constant answer, the variances of y added up."""
-        return float(self.loss / self.y.var(axis=0).sum())
-
-    def average_precision(self, score):
-        """How well a score (n, n), or the one of that name, finds the real weights."""
-        score = self.scores[score] if isinstance(score, str) else score
-        return average_precision(*precision_recall(score, self.is_real))
+    def average_precision(self, name):
+        """How well the score of that name finds the real weights."""
+        return average_precision(*precision_recall(self.scores[name], self.is_real))
 
     def pruned(self, score, count=None, refit_bias=False):
-        """Loss of the model that keeps the `count` best weights, over the whole model's.
-
-        By default as many as are real. On the fresh sample, to which the bias is refitted if it is.
-        """
+        """Loss on the fresh sample if only the `count` best weights are kept, over the whole
+        model's. score: (n, n) or a name. count: by default as many as are real."""
         score = self.scores[score] if isinstance(score, str) else score
         kept = keep(self.U, score, self.is_real.sum() if count is None else count)
         return (lifted_loss(kept, self.b, *self.fresh, refit_bias=refit_bias)
                 / lifted_loss(self.U, self.b, *self.fresh))
-
-
-def read_only(array):
-    """A copy of the array that cannot be written."""
-    array = np.array(array)
-    array.flags.writeable = False
-    return array
 
 
 def counter(done, steps):
@@ -618,25 +585,22 @@ def counter(done, steps):
 
 def recipe(build):
     """Make a recipe: the same call trains once."""
-    once = functools.cache(build)
+    once = cache(build)
 
-    @functools.wraps(build)
+    @wraps(build)
     def trained(seed, *arguments, **options):
         generator(seed)                  # refuses True, which to the cache is the same as 1
         return once(seed, *arguments, **options)
-
     return trained
 
 
 @recipe
-def pentagon_models(seed, density, decay, starts=4):
-    """5 features in 2 dimensions, importance decay^i, from a few starts: (loss, Trained) of each.
-
-    The best comes first. A start can end in a worse arrangement, so always try several.
-    """
+def pentagon_models(seed, density, decay):
+    """5 features in 2 dimensions, importance decay^i: (loss, Trained) of each of four starts, the
+    best first, as a start can end in a worse arrangement."""
     task, trained = identity_task(5, density, importance=decay ** np.arange(5)), []
     x, y = task.batch(generator((seed, 1000)), 32768)
-    for start in range(starts):
+    for start in range(4):
         model = TiedModel.initialise(generator((seed, start)), 5, 2)
         train(model, task, 1500, 1024, 1e-2, seed, "cosine", progress=counter)
         trained.append((model.loss(x, y, task.importance), Trained(task, model, seed)))
@@ -645,12 +609,9 @@ def pentagon_models(seed, density, decay, starts=4):
 
 @recipe
 def simple_model(seed, density=0.02, start=None, converged=False):
-    """The simple model: a tied model gives back 100 features through 20 dimensions.
-
-    300 steps leave it undertrained, as the note does on purpose; converged: 3000 smaller batches at
-    three times the learning rate, on a cosine. `seed` fixes the data, `start` the initial weights
-    (by default the seed too).
-    """
+    """The simple model: a tied model gives back 100 features through 20 dimensions. 300 steps leave
+    it undertrained, as the note does on purpose; `converged` takes ten times as many. `seed` fixes
+    the data and, unless `start` does, the initial weights."""
     task = identity_task(100, density)
     model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
     how = (3000, 256, 3e-3, seed, "cosine") if converged else (300, 1024, 1e-3, seed)
@@ -668,11 +629,9 @@ def untied_model(seed, density):
 
 @recipe
 def block_stages(seed, run=0, density=0.3, stages=(300, 1000, 3000, 10000)):
-    """The block model at several stages of one training run: a dict, steps -> Trained.
-
-    The note's circuit, 128 features through 16 dimensions, from a textbook start. `seed` fixes the
-    circuit; each run trains on it independently.
-    """
+    """The block model, the note's circuit of 128 features through 16 dimensions, at several stages
+    of one training run: a dict, steps -> Trained. `seed` fixes the circuit; each run trains on it
+    independently, from a textbook start."""
     task = block_task(density=density, seed=seed)
     model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16)
     found = train(model, task, max(stages), 256, 1e-3, (seed, run), "constant", stages,

@@ -19,6 +19,7 @@ import inspect
 import os
 import pathlib
 import time
+from types import MappingProxyType
 
 import matplotlib.style
 import numpy as np
@@ -190,8 +191,9 @@ def film(seed):
         model = tm.TiedModel.initialise(tm.generator(seed), n, m, scale)
         history = tm.train(model, tm.identity_task(n, density), FILM_STEPS[-1], learning_rate=rate,
                            seed=seed, snapshots=FILM_STEPS, progress=itf.counter)
-        runs.append({step: itf.read_only(p["W"]) for step, p in history.snapshots.items()})
-    return runs
+        runs.append(MappingProxyType(
+            {step: itf.read_only(p["W"]) for step, p in history.snapshots.items()}))
+    return tuple(runs)
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")

@@ -532,6 +532,10 @@ def test_block_stages_are_snapshots_of_one_run_and_run_once(monkeypatch, capsys)
     same(long[1].U, short[1].U, err_msg="stage 1 is on the way to stage 2")
     assert np.any(long[1].U != long[0].U) and np.any(long[1].U != long[2].U)
     assert itf.block_stages(5, stages=(0,)) is itf.block_stages(5, stages=(0,)), "run once"
+    monkeypatch.setattr(plots, "FILM_STEPS", (0, 1))
+    for shared in (long, long[0].scores, plots.film.__wrapped__(0)[0]):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            shared[0] = None        # others hold it too
 
 
 def test_demo_prints_the_gradients_of_all_models(capsys):
