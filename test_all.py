@@ -1,4 +1,4 @@
-"""Every check of the project, in the order of the files: `python -m pytest`, about a minute.
+"""Every check of the project, in the order of the files: `python -m pytest`, a minute or two.
 
     python -m pytest -k "not claim"                 the fast ones: oracles, mistakes, pictures
     python -m pytest -k claim                       train models, check what the figures claim
