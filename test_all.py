@@ -685,11 +685,18 @@ def test_figures_draw_what_they_say(gallery):
     close(sorted(stick[1, 1] for stick in thick.get_segments()), np.sort(
         model.U[row][model.is_real[row]]), err_msg="strip 2: the real weights of that row of U")
     assert gallery["one_output"][1]["real"] == len(thick.get_segments())
+    drive, y = model.x @ (model.U[row] * model.is_real[row]), model.y[:, row]
+    before, after = (np.mean((np.maximum(z, 0) - y)**2) for z in (
+        model.x @ model.U[row] + model.b[row], drive + itf.best_bias(drive[:, None], y[:, None])))
+    close(gallery["one_output"][1]["error left"], after / before, rtol=1e-4)
     precision, recall = itf.precision_recall(early.scores["era"], early.is_real)
     era = panels["heuristics"][0].lines[3]
     close(era.get_xydata().T, [recall, precision], err_msg="across: recall; up: precision")
     sizes, weight = panels["pruned_loss"][0].lines[0].get_data()
     close(weight[3], late.pruned("weight", sizes[3], True), rtol=1e-6)
+    kept = itf.keep(late.U, late.U, sizes[3]) != 0
+    change = itf.predicted_pruning(late.U, late.b, late.x, late.task.A, kept, refit_bias=True)
+    close(panels["pruned_loss"][0].lines[3].get_ydata()[3], 1 + change / late.loss, rtol=1e-6)
     derived = itf.predicted_effects(model.U, model.b, model.x, model.task.A)
     outside = model.task.A == 0
     close(panels["law"][0].lines[0].get_xydata(), 1000 * np.transpose(
@@ -926,9 +933,10 @@ def limits(seed):
 @OURS
 def test_claim_relations(seed=0):
     """What has to be so between two numbers, whatever they are."""
-    heuristics, beyond, pruned, law, graph, sets, price, ends = (built(name, seed) for name in (
-        "heuristics", "beyond", "pruned_loss", "law", "one_example", "correlated_sets",
-        "price_of_sharing", "limits"))
+    heuristics, beyond, pruned, law, graph, sets, price, ends, output, weight = (
+        built(name, seed) for name in ("heuristics", "beyond", "pruned_loss", "law", "one_example",
+                                       "correlated_sets", "price_of_sharing", "limits",
+                                       "one_output", "one_weight"))
     order = [heuristics[f"average precision, {name}"]
              for name in ("frequency", "TWERA", "weight", "ERA", "answers")]
     assert order == sorted(order), "the note's order, after 300 steps"
@@ -951,6 +959,8 @@ def test_claim_relations(seed=0):
     assert sets["+ means, refitted"] > sets["diagonal, refitted"] - 0.01, "a bias does it too"
     assert price["side effects at 0.1"] > 2 * price["side effects at 0.02"], "the relu hides most"
     assert ends["16 sources: by weight"] < 1, "many sources: pruning still gains"
+    assert output["error left"] < 1, "the output in the first picture gets better"
+    assert 0.6 < weight["harm that it sees, block"] < 0.75, "the parabola misses a third"
 
 
 # --- python test_all.py: the slow check -----------------------------------------------------------
