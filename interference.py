@@ -1,527 +1,675 @@
-"""Which virtual weights are real? Exact effects, a formula that predicts them, and cheap scores.
+"""What does each virtual weight do, does it help, and which weights are real?
 
-Lift a trained toy model back to feature space and it is one matrix U (n, n) with a bias b (n,):
-y_hat = relu(U x + b). A few entries of U are the circuit that the task asks for; most exist only
-because features share dimensions: interference. This file asks, in order:
+Multiply the matrices of a trained toy model, and it becomes one matrix U (n, n) with a bias b (n,):
+y_hat = relu(U x + b). This is called lifting the model, and the entries of U are its virtual
+weights. A few of them are the circuit that the task asks for. Most are there only because features
+share dimensions: they are interference. This file asks, in this order:
 
-    1  What does each weight do?          exact ablation, second order, the one-weight formula
-    2  Which weights are real?            Definition 1 (ideal), Definition 2 (loss), learned mask
-    3  What finds them cheaply?           scores from activations, from directions, from answers
-    4  How good is a ranking?             precision and recall, the loss of a pruned model
-    5  What does sharing cost?            shares of a dimension, prices, steering
-    6  What structure is in it?           set means, shared weights, graphs of examples
-    7  Trained models                     one recipe each, shared by figures and tests
+    1  What does a weight do, and does it help?     effectiveness, helpfulness
+    2  What does interference do?                   the law: mean squared minus variance
+    3  Which weights are real?                      Definition 1 (ideal weights), a learned mask
+    4  What finds them cheaply?                     scores
+    5  How good is a ranking?                       precision, recall, the loss of a pruned model
+    6  The same two questions for letters           closed forms
+    7  How much interference must there be?         shares of a dimension, prices
+    8  Further questions of the note                compressed sensing, sets, shared weights
+    9  Trained models                               one recipe each, shared by figures and tests
 
-Notation, the note, and the errors that `arrays` raises for bad input: see `toymodel.py`.
+Notation and the note: see `toymodel.py`. "The sequel" is Characterizing interference weights in a
+tiny language model (Turner, Wu, Batson 2026), which named effectiveness and helpfulness. All
+functions check their arguments by `real_array`, which says what it raises.
 """
-from toymodel import (LiftedModel, MaskedModel, TiedModel, UntiedModel, arrays, block_task,
-                      correlated_task, generator, identity_task, relu, require, squared_error,
-                      train)  # first, as it sets the number of BLAS threads
+from toymodel import (LETTERS, LiftedModel, MaskedModel, SoftmaxModel, TiedModel, UntiedModel,
+                      block_task, correlated_task, generator, identity_task, letter_task,
+                      positive_number, real_array, relu, require, squared_error, train,
+                      whole_number)  # first, as it sets the number of BLAS threads
 
 import copy
+import functools
+import inspect
 import sys
-from functools import cache, cached_property, wraps
 from types import MappingProxyType
 
 import numpy as np
 
-TINY = np.finfo(np.float64).tiny  # in place of 0, where something is divided by it
-THRESHOLD = 1e-4  # Definition 2: a weight is real if ablating it raises the loss by more
+THRESHOLD = 1e-4    # Definition 2: a weight is real if removing it raises the loss by more
+
+
+# --- At the door ----------------------------------------------------------------------------------
+
+def checked_weights(U, b, x):
+    """U (n, n), b (n,) and x (B, n) as arrays that fit, in the dtype of U."""
+    U = real_array("U", U, ("n", "n"))
+    b = real_array("b", b, (len(U),), U.dtype)
+    x = real_array("x", x, ("B", len(U)), U.dtype)
+    return U, b, x
+
+
+def checked_importance(importance, n):
+    """importance as a column (n, 1), so that it multiplies the rows of an (n, n) array: targets."""
+    if importance is None:
+        return np.ones((n, 1))
+    importance = real_array("importance", importance, (n,), np.float64)
+    require(importance.min() >= 0, "importance must not be negative")
+    return importance[:, None]
 
 
 def booleans(name, value, shape):
-    """`value` as an array of booleans of this shape: labels, not numbers."""
-    arrays(f"{name} *", value)
+    """`value` as an array of booleans of this shape. Raises ValueError if they are numbers."""
     array = np.asarray(value)
-    require(array.dtype == bool, f"{name} must be booleans, got {array.dtype}")
+    require(array.dtype == bool and not isinstance(value, np.ma.MaskedArray),
+            f"{name} must be booleans, got {type(value).__name__} of {array.dtype}")
     require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
     return array
 
 
-# --- 1. What does each weight do? -----------------------------------------------------------------
+# --- 1. What does a weight do, and does it help? --------------------------------------------------
 
-def ablations(U, b, x):
-    """Yield j, rows (R,) of x, y_hat (R, n) there, and the same with U_ij ablated in column i.
+def ablations(U, b, x, replacement=None):
+    """Ablate every weight, for one source after the other: what happens to the outputs?
 
-    Ablating U_ij moves z_i by -U_ij x_j and touches nothing else, and where x_j = 0 not even that.
-    So go over sources, and for each only over the examples in which it is active: n steps for each
-    active feature, not n^2 for each example. Chunks fit the processor's cache: half the time.
+    To ablate U_ij is to set it to 0. Then z_i moves by -U_ij x_j, and nothing else changes; where
+    x_j = 0, not even z_i does. So for each source take only the examples in which it is active:
+    that is n additions for each active feature, not n^2 for each example.
+
+    Yields j, the rows (R,) of x in which anything can change, the outputs y_hat (R, n) there, and
+    D (R, n): column i is the change of output i if U_ij is ablated. replacement (n,): what each
+    source sends through an ablated weight instead of its own value, by default 0.
     """
-    chunk = 1 + 2**16 * len(x) // max(1, np.count_nonzero(x))    # R n is about 2^16 numbers
+    if replacement is None:
+        replacement = np.zeros(len(U), U.dtype)
+    weights_of = np.ascontiguousarray(U.T)                      # row j: the weights of source j
+    density = np.count_nonzero(x - replacement) / x.size
+    chunk = 1 + int(2**16 / (len(U) * max(density, 1e-3)))      # keeps the arrays in the cache
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
-        z = x_chunk @ U.T + b
+        z = x_chunk @ U.T + b                                   # (chunk, n)
         y_hat = relu(z)
+        moved = replacement - x_chunk                           # (chunk, n), what x_j changes by
         for j in range(len(U)):
-            rows = np.flatnonzero(x_chunk[:, j])
-            after = relu(z[rows] - np.outer(x_chunk[rows, j], U[:, j]))      # (R, n)
-            yield j, start + rows, y_hat[rows], after
+            rows = np.flatnonzero(moved[:, j])                  # (R,)
+            before = y_hat.take(rows, axis=0)                   # (R, n)
+            D = z.take(rows, axis=0)
+            D += np.outer(moved[rows, j], weights_of[j])        # z without U_ij, in column i
+            np.maximum(D, 0, out=D)
+            D -= before
+            yield j, start + rows, before, D
 
 
-def ablation_effects(U, b, x, y, importance=None):
-    """Exact effect of each weight on the loss: dL_ij = L(U with U_ij = 0) - L(U), (n, n), float64.
+def mean_of(x, mean):
+    """What a weight's source is replaced by: its mean if `mean`, else None, which stands for 0."""
+    require(isinstance(mean, (bool, np.bool_)), f"mean must be True or False, got {mean!r}")
+    return x.mean(axis=0) if mean else None
 
-    Positive: it helps; above THRESHOLD it is real (the note, Definition 2). Only target i changes:
 
-        dL_ij = 1/B importance_i sum_b [ (y_hat_bi without U_ij - y_bi)^2 - (y_hat_bi - y_bi)^2 ]
+def effectiveness(U, b, x, importance=None, mean=False):
+    """How much does each weight do? F (n, n) >= 0, the mean square of what ablating it changes.
+
+        F_ij = importance_i E[D^2],     D = (y_hat_i without U_ij) - y_hat_i
+
+    mean: replace x_j by its mean in this one weight, instead of by 0. The sequel calls it
+    effectiveness, and measures it by the KL divergence of output distributions; for a squared error
+    this mean square takes its place.
     """
-    U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
+    U, b, x = checked_weights(U, b, x)
+    F = np.zeros(U.shape)
+    for j, rows, before, D in ablations(U, b, x, mean_of(x, mean)):
+        F[:, j] += np.einsum("ri,ri->i", D, D)
+    return checked_importance(importance, len(U)) * F / len(x)
+
+
+def helpfulness(U, b, x, y, importance=None, mean=False):
+    """Does each weight help? dL (n, n): the loss without the weight minus the loss with it.
+
+    Positive: the weight helps. Negative: it does harm. Above THRESHOLD it is called real (the
+    note's Definition 2). With e = y_hat_i - y_i the error before and D as in `effectiveness`,
+
+        dL_ij = importance_i E[(e + D)^2 - e^2] = importance_i E[D (D + 2 e)]
+
+    and the last form loses no digits where errors are large and changes small. mean: as there.
+    """
+    U, b, x = checked_weights(U, b, x)
+    y = real_array("y", y, x.shape, U.dtype)
+    twice_e = 2 * (relu(x @ U.T + b) - y)                       # (B, n)
     dL = np.zeros(U.shape)
-    for j, rows, before, after in ablations(U, b, x):
-        dL[:, j] += np.sum((after - y[rows])**2 - (before - y[rows])**2, axis=0)
-    return importance[:, None] * dL / len(x)
+    for j, rows, before, D in ablations(U, b, x, mean_of(x, mean)):
+        dL[:, j] += np.einsum("ri,ri->i", D, D + twice_e.take(rows, axis=0))
+    return checked_importance(importance, len(U)) * dL / len(x)
 
 
-def ablation_standard_errors(U, b, x, y, importance=None):
-    """Standard error (n, n) of each of the `ablation_effects`, which are means over examples: the
-    sample standard deviation of what is averaged, over sqrt(B)."""
-    U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
-    require(len(x) >= 2, "x must have at least 2 examples")
-    mean, mean_square = np.zeros(U.shape), np.zeros(U.shape)
-    for j, rows, before, after in ablations(U, b, x):
-        d = (after - y[rows])**2 - (before - y[rows])**2         # (R, n), in other examples 0
-        mean[:, j] += d.sum(axis=0) / len(x)
-        mean_square[:, j] += np.sum(d**2, axis=0) / len(x)
-    variance = np.maximum(mean_square - mean**2, 0)
-    return importance[:, None] * np.sqrt(variance / (len(x) - 1))
+def helpfulness_standard_errors(U, b, x, y, importance=None):
+    """The standard error (n, n) of each `helpfulness`, which is a mean over B >= 2 examples.
 
-
-def second_order_effects(U, b, x, y, importance=None):
-    """`ablation_effects` as if no gate flipped: two matrix products beyond the forward pass.
-
-    With gates held fixed the loss is a parabola in U_ij; setting U_ij to 0 gives
-
-        dL_ij ~ importance_i ( -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2] ),   e = y_hat - y
-
-    minus gradient times weight, plus half the second derivative times its square: the saliency of
-    Optimal Brain Damage (LeCun, Denker, Solla 1990) with the gradient that it drops at a minimum.
-    Here it is not 0: n^2 weights hang on fewer than 2 n m numbers. Returns (n, n).
+    It is the sample standard deviation of what is averaged, divided by sqrt(B).
     """
-    U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
-    z = x @ U.T + b                                              # (B, n)
-    gate = (z > 0).astype(U.dtype)                               # (B, n)
-    slope = (gate * (z - y)).T @ x / len(x)                      # (n, B) @ (B, n) -> (n, n)
-    curvature = gate.T @ x**2 / len(x)                           # (n, B) @ (B, n) -> (n, n)
-    return importance[:, None] * (-2 * U * slope + U**2 * curvature)
+    U, b, x = checked_weights(U, b, x)
+    y = real_array("y", y, x.shape, U.dtype)
+    B = len(x)
+    require(B >= 2, "x must have at least 2 examples")
+    twice_e = 2 * (relu(x @ U.T + b) - y)                       # (B, n)
+    mean = np.zeros(U.shape)
+    mean_square = np.zeros(U.shape)
+    for j, rows, before, D in ablations(U, b, x):
+        change = D * (D + twice_e[rows])                        # (R, n); 0 in other examples
+        mean[:, j] += change.sum(axis=0) / B
+        mean_square[:, j] += np.sum(change**2, axis=0) / B
+    variance = np.maximum(mean_square - mean**2, 0) * B / (B - 1)
+    return checked_importance(importance, len(U)) * np.sqrt(variance / B)
 
 
-def predicted_effects(U, b, x, A):
-    """What the circuit A and two moments of x say about every weight: no answers, no ablation.
+def second_order(U, b, x, y, importance=None):
+    """`helpfulness` as if no gate ever changed: what the gradient says, and no ablation is needed.
 
-    What must the averages in `second_order_effects` be? Assume that where gate i is open
+    While the gates stay as they are, the loss is a parabola in U_ij. At U_ij = 0 it has risen by
 
-      (1) x_j has its usual mean mu and variance sigma^2, and is independent of the other sources;
-      (2) E[e_i] = 0, which is what the gradient of a trained bias asks for;
-      (3) y_i is affine in x, with the weights A_i.
+        dL_ij ~ importance_i ( -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2] )
 
-    Then e_i = (U_i - A_i) x + constant, so that E[e_i x_j] is a covariance, (U_ij - A_ij) sigma^2,
-    and E[x_j^2] = sigma^2 + mu^2. Put in, -2 U E[e x] + U^2 E[x^2] becomes
-
-        dL_ij = q_i ( sigma^2 U_ij (2 A_ij - U_ij) + mu^2 U_ij^2 )
-
-    Outside the circuit this is -q (sigma^2 - mu^2) U^2: harm, as the square of the weight, while
-    E[x]^2 < Var x. Features of density s, uniform where active, have mu = s/2 and sigma^2 = s/3 -
-    s^2/4: harm below s = 2/3, help above. It ends where gates flip, y bends or features correlate.
-    Returns (n, n), for importance 1. Ours.
+    which is minus the gradient times the weight, plus half the second derivative times its square.
+    Optimal Brain Damage (LeCun, Denker, Solla 1989) has the second part; it drops the first, which
+    is 0 where each weight could be trained on its own. Here none can. Returns (n, n).
     """
-    U, b, x, A = arrays("U nn, b n, x Bn, A nn", U, b, x, A)
-    q = np.mean(x @ U.T + b > 0, axis=0)[:, None]                # (n, 1)
-    mu, variance = x.mean(axis=0), x.var(axis=0)                 # (n,)
-    return q * (variance * U * (2 * A - U) + mu**2 * U**2)
+    U, b, x = checked_weights(U, b, x)
+    y = real_array("y", y, x.shape, U.dtype)
+    z = x @ U.T + b                                             # (B, n)
+    gate = (z > 0).astype(U.dtype)                              # (B, n)
+    slope = (gate * (z - y)).T @ x / len(x)                     # (n, B) @ (B, n) -> (n, n)
+    curvature = gate.T @ x**2 / len(x)                          # (n, B) @ (B, n) -> (n, n)
+    return checked_importance(importance, len(U)) * (-2 * U * slope + U**2 * curvature)
 
 
-def predicted_pruning(U, b, x, A, kept, refit_bias=False):
-    """Change of the loss, predicted, if all weights that are not `kept` are removed at once.
+# --- 2. What does interference do? ----------------------------------------------------------------
+#
+# The law. Take a weight (or a set of weights) of target i and remove it. In some examples the
+# output changes: call the weight *acting* where the gate is open, either with it or without it.
+# Elsewhere the output is 0 before and after. All averages in these lines are over the acting
+# examples, and p is their share of all examples.
+#
+#   1. The output moves by D, and the error goes from e to e' = e + D.
+#   2. The squared error changes by E[e'^2] - E[e^2] = 2 E[e' D] - E[D^2], as e = e' - D.
+#   3. Write M for the mean of D and V for its variance. E[D^2] = M^2 + V, and E[e' D] = E[e'] M +
+#      Cov(e', D).
+#   4. E[e'] = E[e] + M. Put lines 3 and 4 into line 2:
+#
+#          dL = p (M^2 - V)  +  2 p M E[e]  +  2 p Cov(e', D)          exactly, for any weight
+#
+#   5. A trained bias has made the average error zero: E[e] = 0. This is the first assumption.
+#   6. Nobody asked for an interference weight, so the error without it has nothing to do with what
+#      it did: Cov(e', D) = 0. This is the second assumption, and the only one that says
+#      interference.
+#   7. What remains is the law: dL = p (M^2 - V), mean squared minus variance.
+#   8. While the gate stays open, D = -U_ij x_j. The weight cancels if dL is divided by its
+#      effectiveness p (M^2 + V): dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1.
+#      Features of density s have -1 + 3 s / 2 if they are uniform where active, and -1 + 2 s if
+#      binary.
+#
+# To a target, interference is noise with a mean. Losing the noise lowers the loss by its variance.
+# Losing the mean raises the loss by its square, since the bias was trained with the mean in place.
 
-    As `predicted_effects`, with a set R of removed sources: z_i moves by -sum_R U_ij x_j. Of these
-    the variances add up, but the means add up before they are squared:
+def predicted_helpfulness(U, b, x, importance=None):
+    """What the law says of each weight on its own: p (M^2 - V), (n, n). It needs no answers y.
 
-        sum_i q_i [ sum_R sigma^2 U_ij (2 A_ij - U_ij) + (sum_R mu U_ij)^2 ]
+    With averages over all examples, E[D] = p M and F = E[D^2] = p (M^2 + V). So
 
-    The square of a sum is why single effects do not add up (the note, Appendix 4). A refitted bias
-    takes the mean up, and the square is gone. kept (n, n) booleans. Returns a float.
+        p (M^2 - V) = 2 E[D]^2 / p - F,     and 0 where the weight never acts
+
+    p = P(gate i open) + P(gate i shut, and opened by the ablation), over all examples, those in
+    which the source is silent among them: the bias counts on the mean there too.
     """
-    U, b, x, A = arrays("U nn, b n, x Bn, A nn", U, b, x, A)
-    removed = np.where(booleans("kept", kept, U.shape), 0, U)    # (n, n)
-    q = np.mean(x @ U.T + b > 0, axis=0)                         # (n,)
-    mu, variance = x.mean(axis=0), x.var(axis=0)                 # (n,)
-    spread = np.sum(variance * removed * (2 * A - removed), axis=1)
-    shift = 0 if refit_bias else (removed @ mu)**2
-    return float(np.sum(q * (spread + shift)))
+    U, b, x = checked_weights(U, b, x)
+    p, mean, F = acting_moments(U, b, x)
+    law = 2 * mean**2 / np.where(p > 0, p, 1) - F               # mean and F are 0 where p is
+    return checked_importance(importance, len(U)) * law
 
 
-# --- 2. Which weights are real? -------------------------------------------------------------------
+def acting_moments(U, b, x):
+    """p, E[D] and E[D^2], (n, n) each: how often a weight acts, and what it changes, over all x."""
+    opened = np.zeros(U.shape)
+    mean = np.zeros(U.shape)
+    F = np.zeros(U.shape)
+    for j, rows, before, D in ablations(U, b, x):
+        opened[:, j] += np.count_nonzero((before == 0) & (D > 0), axis=0)
+        mean[:, j] += D.sum(axis=0)
+        F[:, j] += np.einsum("ri,ri->i", D, D)
+    gate_open = np.count_nonzero(x @ U.T + b > 0, axis=0)[:, None]      # (n, 1)
+    return (gate_open + opened) / len(x), mean / len(x), F / len(x)
 
-def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, seed=0, only=None,
+
+def law_remainders(U, b, x, y, importance=None):
+    """What the two assumptions of the law leave out: (bias, covariance), each (n, n).
+
+        bias = 2 p M E[e]           covariance = 2 p Cov(e', D)         over the acting examples
+
+    `predicted_helpfulness` plus both is `helpfulness`, exactly, for any weights.
+    """
+    U, b, x = checked_weights(U, b, x)
+    y = real_array("y", y, x.shape, U.dtype)
+    p, mean, F = acting_moments(U, b, x)
+    z = x @ U.T + b                                             # (B, n)
+    e = relu(z) - y                                             # (B, n)
+    acting_e = np.sum(e * (z > 0), axis=0, dtype=np.float64)    # (n,), where the gate is open
+    acting_e = np.repeat(acting_e[:, None], len(U), axis=1)     # (n, n), the same for each source
+    eD = np.zeros(U.shape)
+    for j, rows, before, D in ablations(U, b, x):
+        e_rows = e.take(rows, axis=0)                           # (R, n)
+        acting_e[:, j] += np.einsum("ri,ri->i", e_rows, (before == 0) & (D > 0))
+        eD[:, j] += np.einsum("ri,ri->i", e_rows, D)
+    p = np.where(p > 0, p, 1)
+    mean_e = acting_e / len(x) / p                              # E[e] where the weight acts
+    M = mean / p
+    bias = 2 * p * M * mean_e
+    mean_e_without = mean_e + M                                 # E[e'] there
+    covariance = 2 * (eD / len(x) + F) - 2 * p * mean_e_without * M     # E[e' D] = E[e D] + E[D^2]
+    importance = checked_importance(importance, len(U))
+    return importance * bias, importance * covariance
+
+
+def predicted_removal(U, b, x, removed, refit_bias=False, importance=None):
+    """What the law says of many weights at once: the change of the loss, a float.
+
+    D_i is now the change of target i if all weights with `removed` (n, n) true are set to 0. The
+    law is the same, summed over targets: sum_i importance_i p_i (M_i^2 - V_i). A bias that is
+    refitted makes up for the mean that is lost: - sum_i importance_i p_i V_i.
+    """
+    U, b, x = checked_weights(U, b, x)
+    removed = booleans("removed", removed, U.shape)
+    require(isinstance(refit_bias, (bool, np.bool_)),
+            f"refit_bias must be True or False, got {refit_bias!r}")
+    z = x @ U.T + b                                             # (B, n)
+    z_without = x @ np.where(removed, 0, U).T + b               # (B, n)
+    D = (relu(z_without) - relu(z)).astype(np.float64)          # (B, n)
+    p = np.mean((z > 0) | (z_without > 0), axis=0)              # (n,)
+    at_least = np.where(p > 0, p, 1)                            # D is 0 where p is
+    mean_square = np.mean(D, axis=0)**2 / at_least              # p M^2
+    variance = np.mean(D**2, axis=0) - mean_square              # p V
+    change = -variance if refit_bias else mean_square - variance
+    return float(np.sum(checked_importance(importance, len(U))[:, 0] * change))
+
+
+# --- 3. Which weights are real? -------------------------------------------------------------------
+
+def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, only=None,
                   progress=None):
-    """Definition 1: what the weights become once every one of them is free (n x n, no bottleneck).
+    """Definition 1: what the weights become once every one of them is free. (The note.)
 
-    Trains U and b from the model's, with a small penalty l1 * sum|U|, which decides about weights
-    that the data leave free. A gate that is shut on every example would never open, so biases start
-    no lower than where the mean of z is 0. only=("U",) keeps b, and the weights make up for it.
-    Returns (U_star (n, n), b_star (n,)), which belong together. The note, section "Real weights".
+    Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
+    penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
+    example would never open, so biases start no lower than where the mean of z is 0.
+    only=("U",) keeps b as it is, and the weights have to make up for it.
+    Returns (U_star (n, n), b_star (n,)), which belong together.
     """
     lifted = LiftedModel(U, b, l1)
     if only is None:
-        x, _ = task.batch(generator(seed), 256)
+        x, _ = task.batch(generator(rng), 256)
         lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0))
-    train(lifted, task, steps, 256, learning_rate, seed, "cosine", (), only, progress)
+    train(lifted, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
+          schedule="cosine", only=only, progress=progress)
     return lifted.U, lifted.b
 
 
-def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, seed=0, progress=None):
-    """The mask alternative: learn which weights to keep, all at once, at a price for each, by
-    training a `MaskedModel` from masks of 1/2 on. Returns (mask (n, n) in [0, 1], b (n,))."""
+def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, rng=0, progress=None):
+    """Learn which weights to keep, all of them at once, at a price for each.
+
+    Trains the switches of a `MaskedModel` from 1/2 on. Returns (mask (n, n) in [0, 1], b (n,)).
+    The note's footnote suggests it, after Drori (2025).
+    """
     masked = MaskedModel(U, b, np.zeros(np.shape(U)), penalty)
-    train(masked, task, steps, 256, learning_rate, seed, "cosine", progress=progress)
+    train(masked, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
+          schedule="cosine", progress=progress)
     return masked.mask(), masked.b
 
 
-# --- 3. What finds them cheaply? ------------------------------------------------------------------
+# --- 4. What finds them cheaply? ------------------------------------------------------------------
 
 def row_space(U):
-    """V (r, n): orthonormal rows that span those of U, r its rank. P = V.T @ V projects on them."""
-    U, = arrays("U nn", U, dtype=np.float64)
+    """V (r, n): orthonormal rows that span the rows of U; r is the rank of U.
+
+    V.T @ V projects on that space, which is all that the m shared dimensions can carry. A singular
+    value counts if, over the largest one, it is above rounding: n times the precision of U's dtype.
+    """
+    U = real_array("U", U, ("n", "n"))
     require(U.any(), "U must not be all zeros")
-    _, sizes, V = np.linalg.svd(U / np.abs(U).max())
-    return V[sizes > 1e-5 * sizes[0]]                            # below: rounding in float32
+    tolerance = len(U) * np.finfo(U.dtype).eps
+    _, sizes, V = np.linalg.svd(U.astype(np.float64) / np.abs(U).max())
+    return V[sizes > tolerance * sizes[0]]
 
 
 def cosine_score(U):
-    """How well what target i reads fits where source j is stored: cos(U_i, P_j), (n, n).
+    """The cosine between what target i reads and where source j is stored, (n, n) in [-1, 1].
 
-    Row U_i is what target i reads; column P_j of the projection on the rows of U is what is left of
-    source j in the m dimensions. As U P = U, the weight U_ij is the inner product of the two, and
-    this score is the weight without their lengths. P = V^T V (`row_space`), so |P_j| = |V_j|.
+    Target i reads along row U_i. With P = V.T @ V the projection on the rows of U (`row_space`),
+    column P_j is what is left of source j in the shared dimensions. As U P = U, the weight U_ij is
+    the inner product of the two, and this score is the weight without their lengths. It is 0 where
+    a length is 0. Needs no example.
     """
-    U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
-    U = U / np.abs(U).max()
-    lengths = np.outer(np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=0))
-    return U / np.maximum(lengths, TINY)
+    U = real_array("U", U, ("n", "n"))
+    V = row_space(U)
+    U = U.astype(np.float64) / np.abs(U).max()
+    in_V = U @ V.T                                              # (n, r), row U_i in V's basis
+    stored = np.linalg.norm(V, axis=0)                          # (n,), the length of each P_j
+    read = np.linalg.norm(in_V, axis=1)                         # (n,)
+    lengths = np.outer(read, stored)                            # (n, n)
+    is_rounding = lengths <= len(U) * np.finfo(np.float64).eps * lengths.max()
+    return np.divide(in_V @ V, lengths, out=np.zeros(U.shape), where=~is_rounding)
 
 
-def sparse_code(atoms, rows, penalty, steps=2000, tolerance=1e-4):
-    """Each row w of `rows` (k, m) from few columns of `atoms` (m, p): codes (k, p) >= 0.
+def all_scores(U, b, x, y=None):
+    """Every score by its name, (n, n) each: a high score is a guess that the weight is real.
 
-    Compressed sensing, as a non-negative lasso: with D the atoms, each divided by its length so
-    that the penalty is the same price for all, find the c >= 0 with the smallest
-
-        1/2 |D c - w|^2 + penalty sum_a c_a
-
-    Its smooth half has gradient D^T (D c - w), which changes by at most |D|^2 |c - c'| from c to c'
-    (|D|: the largest singular value). So a gradient step of 1 / |D|^2, then a soft threshold that
-    also keeps c >= 0, never raises it:
-
-        c <- max(c - (D^T (D c - w) + penalty) / |D|^2, 0)
-
-    FISTA (Beck and Teboulle 2009) takes this step not from c but from a point a little further on,
-    c + (t - 1) / t' (c - previous c) with t' = (1 + sqrt(1 + 4 t^2)) / 2, which is much faster. It
-    stops when no code moves by more than `tolerance` of the largest, or after `steps`.
+    "era" and "twera" are expected residual attribution and its target-weighted form (Circuit
+    Tracing, Ameisen et al. 2025, section "Global Weights"). "twera" is as published. It divides by
+    the mean of the target, which is next to 0 for a target that hardly fires, and so ranks that
+    target's weights first; "twera_floored" divides by .01 at least. "effectiveness" is the
+    sequel's. "era_cosine" is ERA, how much a weight does, times the size of the cosine, whether its
+    target reads where its source is stored: ours. None of these needs right answers.
+    "second_order" does: it is there if y is given.
     """
-    D, rows = arrays("atoms mp, rows km", atoms, rows, dtype=np.float64)
-    require(penalty > 0, f"penalty must be positive, got {penalty}")
-    D = D / np.maximum(np.linalg.norm(D, axis=0), TINY)
-    step = 1 / np.linalg.norm(D, 2)**2
-    c = further = np.zeros((len(rows), D.shape[1]))
-    t = 1.0
-    for _ in range(steps):
-        slope = (further @ D.T - rows) @ D                       # D^T (D c - w) in each row
-        previous, c = c, np.maximum(further - step * (slope + penalty), 0)
-        previous_t, t = t, (1 + np.sqrt(1 + 4 * t**2)) / 2
-        further = c + (previous_t - 1) / t * (c - previous)
-        if np.abs(c - previous).max() <= tolerance * c.max():
-            break
-    return c
-
-
-def code_score(U, penalty=0.01):
-    """A sparse circuit that U could be a linear read-out of, (n, n) >= 0, from the weights alone.
-
-    If W_up were the best linear read-out of A x, x white, U would be A P: row U_i a sum of columns
-    P_j with weights A_ij. A sparse code of U_i in them, of length 1 each, is a guess at A_ij |P_j|;
-    in coordinates of the row space, of U V^T in V. penalty: a share of the smallest with no code.
-    """
-    require(penalty > 0, f"penalty must be positive, got {penalty}")
-    U, V = arrays("U nn", U, dtype=np.float64)[0], row_space(U)
-    rows = U / np.abs(U).max() @ V.T                             # (n, n) @ (n, r) -> (n, r)
-    none_left = (rows @ V / np.maximum(np.linalg.norm(V, axis=0), TINY)).max()
-    return sparse_code(V, rows, max(penalty * none_left, TINY))
-
-
-def combined_ranks(*scores):
-    """minus the sum of the log ranks of several scores of one shape: large if all rank it high.
-
-    Ranks start at 1 for the largest; ties share the mean of their places. One very high place
-    outweighs several middling ones, as in Fisher's sum of log p-values. A heuristic.
-    """
-    scores = arrays(", ".join(["scores *"] * len(scores)), *scores, dtype=np.float64)
-    require(len({score.shape for score in scores}) == 1, "scores must have one shape")
-    total = np.zeros(scores[0].size)
-    for score in scores:
-        _, group, sizes = np.unique(-score.ravel(), return_inverse=True, return_counts=True)
-        total -= np.log((np.cumsum(sizes) - (sizes - 1) / 2)[group])
-    return total.reshape(scores[0].shape)
-
-
-def all_scores(U, b, x, y):
-    """Every score by its name, (n, n) each; the weight most likely real scores highest.
-
-    "era" and "twera" (Circuit Tracing, Ameisen et al. 2025, section "Global Weights") are expected
-    residual attribution and its target-weighted form; "target_weighted" is that without the
-    denominator, as the note says: big effects on big things. "cosine" and "code" need U alone.
-    "second_order" alone needs y, and approximates what defines "real": so partly by construction.
-    """
-    U, b, x, y = arrays("U nn, b n, x Bn, y Bn", U, b, x, y)
-    B, y_hat = len(x), relu(x @ U.T + b)                         # (B, n)
-    fires, active = (y_hat > 0).astype(U.dtype), (x > 0).astype(U.dtype)
-    mean = np.maximum(y_hat.mean(axis=0, dtype=np.float64), TINY)[:, None]
+    U, b, x = checked_weights(U, b, x)
+    B = len(x)
+    y_hat = relu(x @ U.T + b)                                   # (B, n)
+    fires = (y_hat > 0).astype(U.dtype)                         # (B, n)
+    active = (x != 0).astype(U.dtype)                           # (B, n)
+    mean = y_hat.mean(axis=0, dtype=np.float64)[:, None]        # (n, 1), E[y_hat_i]
+    together = y_hat.T @ x / B                                  # (n, n), E[y_hat_i x_j]
+    era = fires.T @ x / B * U                                   # E[1(y_hat_i > 0) x_j] U_ij
+    cosine = cosine_score(U)
     scores = {
-        "weight": U.copy(),                                      # U_ij
-        "era": fires.T @ x / B * U,                              # E[1(y_hat_i > 0) x_j] U_ij
-        "target_weighted": y_hat.T @ x / B * U,                  # E[y_hat_i x_j] U_ij
-        "twera": y_hat.T @ x / B * U / mean,                     # the same over E[y_hat_i]
-        "frequency": fires.T @ active / B,                       # P(y_hat_i > 0 and x_j > 0)
-        "cosine": cosine_score(U),
-        "code": code_score(U),
-        "second_order": second_order_effects(U, b, x, y)}
-    scores["all_three"] = combined_ranks(scores["era"], scores["cosine"], scores["code"])
+        "weight": U.copy(),
+        "era": era,
+        "twera": together * U / np.where(mean > 0, mean, 1),    # E[y_hat_i x_j] / E[y_hat_i] U_ij
+        "twera_floored": together * U / np.maximum(mean, 0.01),
+        "frequency": fires.T @ active / B,                      # P(target i fires, source j active)
+        "effectiveness": effectiveness(U, b, x),
+        "cosine": cosine,
+        "era_cosine": era * np.abs(cosine),
+    }
+    if y is not None:
+        scores["second_order"] = second_order(U, b, x, y)
     return scores
 
 
-# --- 4. How good is a ranking? --------------------------------------------------------------------
+# --- 5. How good is a ranking? --------------------------------------------------------------------
 
 def ranking(scores):
-    """Flat indices of `scores` from the largest to the smallest; ties stay in reading order."""
-    scores, = arrays("scores *", scores, dtype=np.float64)
-    return np.argsort(-scores.ravel(), kind="stable")
+    """Flat indices of `scores` from the largest to the smallest. Ties stay in reading order."""
+    scores = real_array("scores", scores, np.shape(scores), np.float64)
+    return np.argsort(-scores, axis=None, kind="stable")
 
 
 def running_sums(scores, values):
-    """(sums of `values`, counts), from the best score down: one entry for each different score, as
-    weights of the same score cannot be told apart: a whole group of ties counts at once."""
-    scores, values = arrays("scores *, values *", scores, values, dtype=np.float64)
-    require(scores.shape == values.shape, "scores and what they rank must have one shape")
+    """Sum `values` from the best score down: (sums, counts), one entry for each different score.
+
+    Weights of the same score cannot be told apart, so a group of ties counts at once. counts: how
+    many weights are in the sum.
+    """
+    scores = real_array("scores", scores, np.shape(scores), np.float64)
+    values = real_array("values", values, np.shape(values), np.float64)
+    require(scores.shape == values.shape, "scores and what they rank must have the same shape")
     order = ranking(scores)
-    last = np.flatnonzero(np.diff(scores.flat[order], append=np.nan))     # of each group
-    return np.cumsum(values.flat[order])[last], last + 1
+    falling = scores.flat[order]
+    next_is_lower = np.append(falling[1:] < falling[:-1], True)         # the last of each group
+    counts = np.flatnonzero(next_is_lower) + 1
+    sums = np.cumsum(values.flat[order])[counts - 1]
+    return sums, counts
 
 
 def precision_recall(scores, is_real):
     """(precision, recall) of what is kept, from the best score down, one point for each score.
 
-    precision: share of the kept weights that is real. recall: share of the real ones that is kept.
-    Example: scores [3, 1, 2, 1], of which the first two are real. Keep the 3; the 2 too; all four,
-    as the two 1 are a tie: precision [1, 1/2, 1/2] and recall [1/2, 1/2, 1].
+    precision: which share of the kept weights is real. recall: which share of the real weights is
+    kept. Example: scores [3, 1, 2, 1], of which the first two are real. Keep the 3; then also the
+    2; then all four, as the two 1 are a tie. Precision is [1, 1/2, 1/2], and recall [1/2, 1/2, 1].
     is_real: booleans in the shape of scores. Raises ValueError if nothing is real.
     """
-    found, counts = running_sums(scores, booleans("is_real", is_real, np.shape(scores)))
+    is_real = booleans("is_real", is_real, np.shape(scores))
+    found, counts = running_sums(scores, is_real)
     require(found[-1] > 0, "is_real must be true somewhere")
     return found / counts, found / found[-1]
 
 
 def average_precision(precision, recall):
-    """Area under a precision-recall curve: sum_k precision_k (recall_k - recall_{k-1}).
+    """The area under a precision-recall curve, in [0, 1].
 
-    In the example of `precision_recall`: 1 * 1/2 + 1/2 * 0 + 1/2 * 1/2 = 3/4. A perfect ranking
-    scores 1, a constant score the share of real weights (the base rate), a random one about that.
+        sum_k precision_k (recall_k - recall_{k-1})
+
+    The curve is as from `precision_recall`: recall rises to 1, and the recall before the first
+    point is 0. In the example there the area is 1 * 1/2 + 1/2 * 0 + 1/2 * 1/2 = 3/4. A perfect
+    ranking has 1; a constant score, and on average a random one, has the share of weights that are
+    real.
     """
-    precision, recall = arrays("precision k, recall k", precision, recall)
-    return float(np.sum(precision * np.diff(recall, prepend=0)))
+    precision = real_array("precision", precision, ("k",))
+    recall = real_array("recall", recall, precision.shape)
+    require(precision.min() >= 0 and precision.max() <= 1, "precision must be in [0, 1]")
+    steps = np.diff(recall, prepend=0)
+    require(steps.min() >= 0 and np.isclose(recall[-1], 1),
+            "recall must rise from above 0 to 1, one point for each score from the best down")
+    return float(np.sum(precision * steps))
 
 
 def loss_gain(scores, dL):
-    """Sum of dL over what is kept, one point for each score, as in `precision_recall`: a proxy, as
-    single effects do not add up. The loss itself is `lifted_loss` of `keep`."""
+    """The sum of `helpfulness` over what is kept, one point for each score, as `precision_recall`.
+
+    The note's horizontal axis. Single effects do not add up to the effect of all; the loss itself
+    is `lifted_loss` of `keep`.
+    """
     return running_sums(scores, dL)[0]
 
 
 def keep(U, scores, count):
-    """U (n, n) with all but the `count` best-scored entries 0 (ties in reading order)."""
-    U, scores = arrays("U nn, scores nn", U, scores)
-    require(0 <= count <= U.size, f"count must be in 0..{U.size}, got {count}")
+    """U (n, n) with only its `count` best-scored entries, all others 0. Ties in reading order."""
+    U = real_array("U", U, ("n", "n"))
+    count = whole_number("count", count, least=0)
+    require(count <= U.size, f"count must be in 0..{U.size}, got {count}")
+    require(np.shape(scores) == U.shape,
+            f"scores must have shape {U.shape}, got {np.shape(scores)}")
     kept = U.copy()
     kept.flat[ranking(scores)[count:]] = 0
     return kept
 
 
 def lifted_loss(U, b, x, y, *, refit_bias=False, importance=None):
-    """The loss of relu(U x + b), a float; refit_bias: with the `best_bias` on these examples."""
-    U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?", U, b, x, y, importance)
-    drive = x @ U.T                                              # (B, n)
-    bias = best_bias(drive, y) if refit_bias else b
-    return squared_error(drive + bias.astype(U.dtype), y, importance)[0]
+    """The loss of relu(U x + b) on these examples, a float.
+
+    refit_bias: take the `best_bias` for these examples instead of b.
+    """
+    U, b, x = checked_weights(U, b, x)
+    y = real_array("y", y, x.shape, U.dtype)
+    drive = x @ U.T                                             # (B, n)
+    bias = best_bias(drive, y).astype(U.dtype) if refit_bias else b
+    loss, _ = squared_error(drive + bias, y, checked_importance(importance, len(U))[:, 0])
+    return loss
 
 
 def best_bias(drive, y):
-    """The bias b (n,) with the smallest E[(relu(drive + b) - y)^2] per target: exact, and global.
+    """For each target the bias b with the smallest E[(relu(drive + b) - y)^2], exactly: (n,).
 
-    drive (B, n) is z without its bias. Lower b from infinity and gates shut one by one, that of the
-    smallest drive first. While the k largest are open the loss is a parabola in b, with its bottom
-    at the mean of y - drive over them, valid for -drive_k <= b <= -drive_{k+1}. So: sort, take the
-    k bottoms from cumulative sums, clip each into its interval, keep the best. (All gates shut is
-    k = 1 with b clipped to -drive_1.) Gradient steps cannot reopen a target that is shut.
+    drive (B, n) is z without its bias. Take one target, and lower b from infinity: gates shut one
+    by one, that of the smallest drive first. While the k largest are open, the loss is a parabola
+    in b. Its lowest point is the mean of y - drive over these k examples, and it is valid for
+    -drive_k <= b <= -drive_{k+1}. So sort the examples by drive, take for each k the lowest point
+    of the parabola inside its interval, and keep the best of these B candidates. (All gates shut is
+    the end of the interval of k = 1.) Gradient steps could not reopen a target that is shut.
     """
-    drive, y = arrays("drive Bn, y Bn", drive, y, dtype=np.float64)
-    order = np.argsort(-drive, axis=0)
-    drive, y = (np.take_along_axis(a, order, axis=0) for a in (drive, y))
-    k = np.arange(1, len(drive) + 1)[:, None]                    # (B, 1), gates open
-    gap = np.cumsum(y - drive, axis=0)                           # (B, n)
-    shut = np.vstack([drive[1:], np.full_like(drive[:1], -np.inf)])      # (B, n), the largest shut
-    b = np.clip(gap / k, -drive, -shut)                          # (B, n)
-    square = np.cumsum(drive * (drive - 2 * y), axis=0)          # (B, n)
-    loss = square - 2 * b * gap + k * b**2                       # times B, less the sum of y^2
-    return b[np.argmin(loss, axis=0), np.arange(b.shape[1])]
+    drive = real_array("drive", drive, ("B", "n"), np.float64)
+    y = real_array("y", y, drive.shape, np.float64)
+    return np.array([best_bias_of_one(drive[:, i], y[:, i]) for i in range(drive.shape[1])])
 
 
-# --- 5. What does sharing cost? -------------------------------------------------------------------
+def best_bias_of_one(drive, y):
+    """The best bias for one target: drive (B,), y (B,) -> a float."""
+    largest = drive.max()
+    drive = drive - largest                         # now 0 or less: squares of it stay small
+    order = np.argsort(-drive)
+    drive, y = drive[order], y[order]
+    k = np.arange(1, len(drive) + 1)                # gates open
+    gap = np.cumsum(y - drive)                      # (B,), sum of y - drive over the k open ones
+    shuts_next = np.append(-drive[1:], np.inf)      # (B,), where the interval of k ends
+    b = np.clip(gap / k, -drive, shuts_next)        # (B,), the best b with k gates open
+    # sum of (drive + b - y)^2 over the k open, plus that of y^2 over the rest, less that of all y^2
+    loss = np.cumsum(drive**2 - 2 * drive * y) - 2 * b * gap + k * b**2
+    return b[np.argmin(loss)] - largest
+
+
+# --- 6. The same two questions for letters --------------------------------------------------------
+
+def letter_effects(U, b, pairs):
+    """(effectiveness, helpfulness) of every weight of a letter model, (27, 27) each: no samples.
+
+    The model is y_hat = softmax(U x + b) with x one-hot. pairs[i, j] is how often letter j is
+    followed by letter i, all adding up to 1. Write P_j for how often j comes, Q_ij for how often i
+    follows it, and p_ij for what the model says. Ablate U_ij: after letter j, and only there, the
+    logit of letter i is lower by U_ij. So the sum of exponentials changes by the factor
+    R_ij = 1 + p_ij (exp(-U_ij) - 1), and every log probability by -log R_ij, that of i also by
+    -U_ij. Therefore
+
+        helpfulness    P_j (Q_ij U_ij + log R_ij)       the cross-entropy rises by this, exactly
+        effectiveness  P_j (p_ij U_ij + log R_ij)       the mean KL divergence of the two outputs
+
+    So helpfulness = effectiveness + P_j U_ij (Q_ij - p_ij): what a weight does, plus its push along
+    the error. Softmax does not see what all weights of a source have in common, but these numbers
+    do: take the mean of each column off U first, if you want to read it.
+    """
+    pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
+    require(pairs.min() >= 0 and np.isclose(pairs.sum(), 1), "pairs must be 0 or more and sum to 1")
+    U = real_array("U", U, pairs.shape, np.float64)
+    b = real_array("b", b, (len(U),), np.float64)
+    P = pairs.sum(axis=0)                                       # (n,)
+    require(P.min() > 0, "every letter must come first in some pair")
+    Q = pairs / P                                               # (n, n), each column adds up to 1
+    z = U + b[:, None]                                          # (n, n), column j: logits after j
+    p = np.exp(z - z.max(axis=0))
+    p = p / p.sum(axis=0)                                       # (n, n)
+    # log R, in a form that neither overflows nor loses digits: p exp(-U) + (1 - p)
+    log_R = np.where(U > 0, np.log1p(p * np.expm1(-np.maximum(U, 0))),
+                     -U + np.log1p((1 - p) * np.expm1(np.minimum(U, 0))))
+    return P * (p * U + log_R), P * (Q * U + log_R)
+
+
+# --- 7. How much interference must there be? ------------------------------------------------------
 
 def shares(U):
-    """The share P_ii of a dimension that each source has, (n,) in [0, 1]; the sum is the rank."""
+    """The share P_jj of a dimension that each source has, (n,) in [0, 1]; they add up to the rank.
+
+    P is the projection on the rows of U. (In statistics: leverage scores.)
+    """
     return np.sum(row_space(U)**2, axis=0)
 
 
 def price(U):
-    """|U_i|^2 / U_ii^2 (n,): all that output i reads, over what it should, squared; never below 1.
+    """|U_i|^2 / U_ii^2 for each target (n,): all that it reads, over what it should, squared.
 
-    U_i = U_i P, so U_ii = <U_i, P_i>, with P_i column i of P. By Cauchy-Schwarz, as |P_i|^2 = P_ii,
+    As U_i = U_i P, the weight U_ii is the inner product of U_i and P_i. By Cauchy-Schwarz, and as
+    |P_i|^2 = P_ii,
 
-        U_ii^2 <= |U_i|^2 P_ii,     so     price_i >= 1 / share_i
+        U_ii^2 <= |U_i|^2 P_ii,     so     price_i >= 1 / share_i,
 
-    for any read-out, tied or not: exactly, price_i = 1 / (P_ii cos_ii^2) with the `cosine_score`.
-    As shares add up to m at most, the mean price is n / m or more. For a tied model a price is 1
-    over the `feature_dimensionality`. Raises ValueError if a U_ii is 0. Derived; ours.
+    whatever the read-out. Shares add up to m at most, so the mean price is n / m or more. (Known as
+    the minimum-norm or Capon bound, and as the Welch bound.) Raises ValueError if some U_ii is 0.
     """
-    U, = arrays("U nn", U, dtype=np.float64)
+    U = real_array("U", U, ("n", "n"), np.float64)
     require(U.diagonal().all(), "every U_ii must differ from 0")
     return np.sum((U / U.diagonal()[:, None])**2, axis=1)
 
 
-def feature_dimensionality(W):
-    """The share of a dimension that each feature has: D_i = |W_i|^4 / sum_j (W_i . W_j)^2.
+# --- 8. Further questions of the note -------------------------------------------------------------
 
-    W (m, n) holds one column W_i per feature. 1: a dimension of its own; 1/2: an antipodal pair;
-    2/5: a pentagon; 0: not represented (W_i = 0). Returns (n,). Toy Models of Superposition.
+def sparse_code(atoms, rows, penalty):
+    """Each row w of `rows` (k, m) as a sum of few columns of `atoms` (m, p): codes (k, p) >= 0.
+
+    Compressed sensing as a non-negative lasso. With D the atoms, each divided by its length, find
+    the c >= 0 with the smallest
+
+        1/2 |D c - w|^2 + penalty sum_a c_a,      penalty > 0
+
+    Coordinate descent: change one c_a at a time, to its best value given the others. The smooth
+    part has slope s_a = D_a . (D c - w) in c_a and second derivative 1, as D_a has length 1. So the
+    best value is max(c_a - s_a - penalty, 0), exactly, and the loss never rises. Stop when the
+    conditions of the minimum hold: s_a + penalty >= 0 everywhere, and = 0 wherever c_a > 0.
     """
-    W, = arrays("W mn", W, dtype=np.float64)
-    W = W / max(np.abs(W).max(), TINY)                           # D does not know the scale
-    U = W.T @ W                                                  # (n, n), W_i . W_j
-    return U.diagonal()**2 / np.maximum(np.sum(U**2, axis=1), TINY)
+    D = real_array("atoms", atoms, ("m", "p"), np.float64)
+    rows = real_array("rows", rows, ("k", D.shape[0]), np.float64)
+    positive_number("penalty", penalty)
+    lengths = np.linalg.norm(D, axis=0)
+    D = D / np.where(lengths > 0, lengths, 1)                   # an atom of length 0 is never used
+    codes = np.zeros((len(rows), D.shape[1]))
+    overlap = D.T @ D                                           # (p, p)
+    slope = -rows @ D                                           # (k, p), s_a in each row
+    tolerance = 1e-12 * max(np.abs(slope).max(), penalty)
+    for sweep in range(100000):
+        for a in np.flatnonzero(lengths):
+            step = np.maximum(codes[:, a] - slope[:, a] - penalty, 0) - codes[:, a]     # (k,)
+            codes[:, a] += step
+            slope += np.outer(step, overlap[a])
+        violation = np.where(codes > 0, np.abs(slope + penalty), -np.minimum(slope + penalty, 0))
+        if violation.max() <= tolerance:
+            return codes
+    raise FloatingPointError("the sparse code has not converged: try a larger penalty")
 
 
-def steering_vector(h, active):
-    """Mean h (B, m) where a feature is `active` (B,) minus the mean where it is not, (m,): the
-    recipe of Persona Vectors (arXiv 2507.21509)."""
-    h, = arrays("h Bm", h)
-    active = booleans("active", active, (len(h),))
-    require(0 < active.sum() < len(h), "active must be true for some examples, not for all")
-    return h[active].mean(axis=0) - h[~active].mean(axis=0)
+def code_score(U, penalty=0.01):
+    """A sparse circuit that U could be the linear read-out of, (n, n) >= 0, from U alone.
 
-
-def steering_side_effects(model, x, feature):
-    """What steering one feature of a tied model does to the others, (before, after) the relu.
-
-    In every example x (B, n), h moves along the `steering_vector` of feature j, so far that its own
-    z_j moves by 1. If features are independent the vector is a multiple of W_j, plus noise. Along
-    W_j / |W_j|^2 the others move by W_k . W_j / |W_j|^2, and before the relu their squares add up
-    to price_j - 1. The relu hides what stays below 0:
-
-        after = sum_{k != j} E[(change of y_hat_k)^2] / E[(change of y_hat_j)^2]
+    If W_up were the best linear read-out of A x, U would be A P: row U_i would be a sum of columns
+    P_j with weights A_ij. So look for few columns P_j, each of length 1, that add up to row U_i.
+    penalty: a share of the smallest penalty that leaves no code at all, in (0, 1).
     """
-    W, b, x = arrays("W mn, b n, x Bn", model.W, model.b, x)
-    h = x @ W.T                                                  # (B, n) @ (n, m) -> (B, m)
-    z = h @ W + b                                                # (B, m) @ (m, n) -> (B, n)
-    push = steering_vector(h, x[:, feature] > 0) @ W             # (m,) @ (m, n) -> (n,)
-    require(push[feature] > 0, f"feature {feature} is not stored")
-    push /= push[feature]
-    change = np.mean((relu(z + push) - relu(z))**2, axis=0)      # (n,)
-    return float(np.sum(push**2) - 1), float(change.sum() / change[feature] - 1)
+    positive_number("penalty", penalty)
+    U = real_array("U", U, ("n", "n"))
+    V = row_space(U)
+    rows = U.astype(np.float64) / np.abs(U).max() @ V.T         # (n, n) @ (n, r) -> (n, r)
+    stored = np.linalg.norm(V, axis=0)
+    none_left = (rows @ V / np.where(stored > 0, stored, 1)).max()
+    require(none_left > 0, "no row of U points along a source: there is nothing to code")
+    return sparse_code(V, rows, penalty * none_left)
 
-
-# --- 6. What structure is in it? ------------------------------------------------------------------
 
 def set_mean_component(U, set_size):
-    """The part of U that only knows sets: each block of set_size x set_size replaced by its mean.
+    """The part of U that only knows sets: each set_size x set_size block replaced by its mean.
 
-    Means leave the diagonal of U out, where the real weights sit; the result has it filled in.
-    Returns (n, n). The note, Appendix 3. Raises ValueError unless sets of two or more divide n.
+    The means leave out the diagonal of U, where the real weights sit; the result has it filled in.
+    Returns (n, n). The note, Appendix 3. Raises ValueError unless sets of 2 or more divide n.
     """
-    U, = arrays("U nn", U, dtype=np.float64)
-    n, size = len(U), set_size
-    require(size > 1 and n % size == 0, f"set_size must divide {n} and be 2 or more, got {size}")
+    U = real_array("U", U, ("n", "n"), np.float64)
+    n = len(U)
+    size = whole_number("set_size", set_size, least=2)
+    require(n % size == 0, f"set_size must divide {n}, got {size}")
     sets = n // size
-    off_diagonal = U * (1 - np.eye(n))                                   # (n, n)
-    totals = off_diagonal.reshape(sets, size, sets, size).sum(axis=(1, 3))
-    counts = size**2 - size * np.eye(sets)                               # (sets, sets)
+    off_diagonal = U * (1 - np.eye(n))
+    totals = off_diagonal.reshape(sets, size, sets, size).sum(axis=(1, 3))      # (sets, sets)
+    counts = size**2 - size * np.eye(sets)                                      # (sets, sets)
     return np.kron(totals / counts, np.ones((size, size)))
 
 
 def shared_middle(directions, active):
-    """M (m, m) of z = D M D.T x, trained to double the `active` features, one of them per example.
+    """M (m, m) of the model z = D M D.T x, trained to double the `active` features, one an example.
 
-    D = `directions` (n, m), a unit row per feature, stays fixed. U = D M D.T has W_up = D and
-    W_down = M D.T, so by the chain rule dM = D.T @ dU @ D. Plain gradient descent, 400 steps from
-    0.001 I: at M = 0 every gate is shut. (Unlike Adam it never leaves the span of its gradients.)
+    D = `directions` (n, m), a unit row for each feature, stays fixed. So W_up = D, W_down = M D.T,
+    and by the chain rule dM = D.T @ dU @ D. Plain gradient descent, 400 steps from 0.001 I, because
+    at M = 0 every gate is shut. (Unlike Adam it never leaves the span of its gradients.)
 
-    What two circuits do to each other, for unit directions d_1, d_2 at an angle t in [90, 180]
-    degrees: alone, descent arrives at M_i = 2 d_i d_i^T, the smallest M with d_i^T M d_i = 2.
-    Together it grows both outer products, M = c (d_1 d_1^T + d_2 d_2^T), as the cross outputs,
-    2 c cos t <= 0, are shut by the relu. Then d_1^T M d_1 = c (1 + cos^2 t) = 2, so
+    What do two circuits do to each other? Take unit directions d_1, d_2 at an angle t between 90
+    and 180 degrees.
 
-        M = (M_1 + M_2) / (1 + cos^2 t):    1 at 90 degrees (weights add), 1/2 at 180 (shared)
+    1. Alone, descent arrives at M_i = 2 d_i d_i^T, the smallest M with d_i^T M d_i = 2.
+    2. Together it grows both, M = c (d_1 d_1^T + d_2 d_2^T): the outputs across are 2 c cos t <= 0,
+       which the relu hides.
+    3. Descent stops when d_1^T M d_1 = c (1 + cos^2 t) = 2.
+    4. So M = (M_1 + M_2) / (1 + cos^2 t): at 90 degrees weights add, at 180 they share one weight.
 
-    up to 0.001. Below 90 degrees positive cross outputs must be unlearned. The note, Appendix 1.
+    This holds up to 0.001. Below 90 degrees outputs across are positive and must be unlearned. The
+    note, Appendix 1.
     """
-    D, = arrays("directions nm", directions, dtype=np.float64)
+    D = real_array("directions", directions, ("n", "m"), np.float64)
     n, m = D.shape
     M = 0.001 * np.eye(m)
-    x = np.eye(n)[active]                                                # (B, n)
-    for _ in range(400):
+    x = np.eye(n)[active]                                       # (B, n), one feature an example
+    for step in range(400):
         lifted = LiftedModel(D @ M @ D.T, np.zeros(n))
-        dU = lifted.loss_and_gradients(x, 2 * x)[1]["U"]                 # (n, n)
-        M -= 0.2 * D.T @ dU @ D
+        _, gradients = lifted.loss_and_gradients(x, 2 * x)
+        M -= 0.2 * D.T @ gradients["U"] @ D                     # (m, n) @ (n, n) @ (n, m)
     return M
 
 
-def attribution_graph(U, b, x):
-    """Edges U_ij x_j into the targets that fire in one example x (n,), (n, n). Circuit Tracing."""
-    U, b, x = arrays("U nn, b n, x n", U, b, x)
-    return (U @ x + b > 0)[:, None] * U * x
-
-
-def graph_precision(U, b, is_real, x, y, threshold=0.01):
-    """What makes one example's graph cleaner than the weights: attribution, or what it leaves out?
-
-    Right edges are those of real weights that help this very example: without the edge its squared
-    error would grow by more than `threshold` >= 0, and its target fires. Each design ranks what it
-    keeps, and its precision is that among as many edges as are right:
-
-        "all"          all weights, by U_ij             "active"   from active sources, by U_ij
-        "firing"       into firing targets, by U_ij     "in play"  both, by U_ij
-        "attribution"  both, by U_ij x_j                "chance"   both, at random
-
-    Returns a dict of means over the examples x (B, n), y (B, n) with a right edge, and "none", the
-    share without. (A right edge is in play by definition: a source that is off cannot help.)
-    """
-    U, b, x, y = arrays("U nn, b n, x Bn, y Bn", U, b, x, y)
-    is_real = booleans("is_real", is_real, U.shape)
-    require(threshold >= 0, f"threshold must be 0 or more, got {threshold}")
-    found = []
-    for example, answer in zip(x, y):
-        active, fires = example != 0, (U @ example + b > 0)[:, None]     # (n,), (n, 1)
-        helps = ablation_effects(U, b, example[None], answer[None]) > threshold
-        right = is_real & fires & helps
-        if k := right.sum():
-            designs = {"all": (True, U), "active": (active, U), "firing": (fires, U),
-                       "in play": (fires & active, U), "attribution": (fires & active, U * example)}
-            precision = {name: right.flat[ranking(np.where(kept, score, -1e9))[:k]].mean()
-                         for name, (kept, score) in designs.items()}
-            found.append(precision | {"chance": k / (fires & active).sum()})
-    require(found, "x must have an example with a right edge")
-    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-    return means | {"none": 1 - len(found) / len(x)}
-
-
-# --- 7. Trained models, for figures, exercises and tests ------------------------------------------
+# --- 9. Trained models, for figures, exercises and tests ------------------------------------------
 
 def read_only(array):
     """A copy of the array that cannot be written."""
@@ -531,123 +679,218 @@ def read_only(array):
 
 
 class Trained:
-    """A trained model and what is measured on it, each once, when it is first asked for.
+    """A trained model, and what is measured on it: each thing once, when it is first asked for.
 
-    Three samples, so that none knows the noise of another: `labelled` (also x, y) for dL, is_real
-    and the loss, `other` for scores, `fresh` for pruned models. All targets count alike;
-    `over_constant` is the loss over that of the best constant answer, the variances of y added up.
-    Models are shared, so arrays are read-only copies.
+    There are three samples of examples, so that no measurement knows the noise of another: x and y
+    for helpfulness, the loss and the law; `other` for scores; `fresh` for pruned models. All
+    targets count alike. Several figures share one of these, so its arrays are copies that cannot be
+    changed.
     """
 
-    def __init__(self, task, model, seed, examples=16384):
-        self.task, self.model, self.seed, self.examples = task, copy.deepcopy(model), seed, examples
+    examples = 16384
+
+    def __init__(self, task, model, seed, examples=None):
+        self.task = task
+        self.model = copy.deepcopy(model)
+        self.seed = seed
+        if examples is not None:
+            self.examples = examples
         for parameter in self.model.parameters.values():
             parameter.flags.writeable = False
-        self.U, self.b = read_only(model.virtual_weights()), self.model.b
+        self.U = read_only(model.virtual_weights())
+        self.b = self.model.b
 
-    def sample(self, stream):
-        """x, y (examples, n), from a stream of random numbers of its own."""
-        rng = generator((self.seed, 1000 + stream))
-        return tuple(map(read_only, self.task.batch(rng, self.examples)))
+    def sample(self, number):
+        """x and y, (examples, n) each, from a stream of random numbers of their own."""
+        x, y = self.task.batch(generator((self.seed, 1000 + number)), self.examples)
+        return read_only(x), read_only(y)
 
-    labelled = cached_property(lambda self: self.sample(1))
-    other = cached_property(lambda self: self.sample(2))
-    fresh = cached_property(lambda self: tuple(part[:4096] for part in self.sample(3)))
-    x = property(lambda self: self.labelled[0])
-    y = property(lambda self: self.labelled[1])
+    @functools.cached_property
+    def labelled(self):
+        """The sample for helpfulness, the loss and the law: (x, y)."""
+        return self.sample(1)
 
-    dL = cached_property(lambda self: read_only(ablation_effects(self.U, self.b, self.x, self.y)))
-    is_real = cached_property(lambda self: read_only(self.dL > THRESHOLD))
-    loss = cached_property(lambda self: lifted_loss(self.U, self.b, self.x, self.y))
-    over_constant = property(lambda self: float(self.loss / self.y.var(axis=0).sum()))
-    scores = cached_property(lambda self: MappingProxyType(
-        {name: read_only(score)
-         for name, score in all_scores(self.U, self.b, *self.other).items()}))
+    @functools.cached_property
+    def other(self):
+        """The sample for scores: (x, y)."""
+        return self.sample(2)
+
+    @functools.cached_property
+    def fresh(self):
+        """The sample for pruned models: (x, y), a quarter of the examples."""
+        x, y = self.sample(3)
+        count = len(x) // 4
+        return read_only(x[:count]), read_only(y[:count])
+
+    @property
+    def x(self):
+        """Features (examples, n) of the first sample."""
+        return self.labelled[0]
+
+    @property
+    def y(self):
+        """Right answers (examples, n) of the first sample."""
+        return self.labelled[1]
+
+    @functools.cached_property
+    def dL(self):
+        """`helpfulness` of each weight (n, n)."""
+        return read_only(helpfulness(self.U, self.b, self.x, self.y))
+
+    @functools.cached_property
+    def F(self):
+        """`effectiveness` of each weight (n, n)."""
+        return read_only(effectiveness(self.U, self.b, self.x))
+
+    @functools.cached_property
+    def law(self):
+        """`predicted_helpfulness` of each weight (n, n)."""
+        return read_only(predicted_helpfulness(self.U, self.b, self.x))
+
+    @functools.cached_property
+    def is_real(self):
+        """Definition 2: where helpfulness is above THRESHOLD, (n, n) booleans."""
+        return read_only(self.dL > THRESHOLD)
+
+    @functools.cached_property
+    def live(self):
+        """Targets whose gate is open in more than 1 % of the examples, (n, 1) booleans."""
+        gate = self.x @ self.U.T + self.b > 0
+        return read_only(gate.mean(axis=0) > 0.01)[:, None]
+
+    @functools.cached_property
+    def loss(self):
+        """The loss on the first sample, a float."""
+        return lifted_loss(self.U, self.b, self.x, self.y)
+
+    @functools.cached_property
+    def scores(self):
+        """`all_scores`, by name, from the second sample."""
+        scores = all_scores(self.U, self.b, *self.other)
+        return MappingProxyType({name: read_only(score) for name, score in scores.items()})
 
     def average_precision(self, name):
-        """How well the score of that name finds the real weights."""
+        """How well the score of that name finds the real weights, in [0, 1]."""
         return average_precision(*precision_recall(self.scores[name], self.is_real))
 
     def pruned(self, score, count=None, refit_bias=False):
-        """Loss on the fresh sample if only the `count` best weights are kept, over the whole
-        model's. score: (n, n) or a name. count: by default as many as are real."""
-        score = self.scores[score] if isinstance(score, str) else score
-        kept = keep(self.U, score, self.is_real.sum() if count is None else count)
-        return (lifted_loss(kept, self.b, *self.fresh, refit_bias=refit_bias)
-                / lifted_loss(self.U, self.b, *self.fresh))
+        """The loss if only the `count` best weights are kept, over the whole model's loss.
+
+        score: an array (n, n), or the name of a score. count: by default as many as are real.
+        Measured on the third sample.
+        """
+        if isinstance(score, str):
+            score = self.scores[score]
+        if count is None:
+            count = np.count_nonzero(self.is_real)
+        kept = keep(self.U, score, count)
+        whole = lifted_loss(self.U, self.b, *self.fresh)
+        return lifted_loss(kept, self.b, *self.fresh, refit_bias=refit_bias) / whole
 
 
-def counter(done, steps):
+def count_steps(done, steps):
     """A live count of training steps, on a terminal only."""
-    if sys.stderr and sys.stderr.isatty() and (done % 100 == 0 or done == steps):
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if on_terminal and (done % 100 == 0 or done == steps):
         print(f"  training: step {done} of {steps}\x1b[K", end="\r", file=sys.stderr, flush=True)
 
 
-def recipe(build):
-    """Make a recipe: the same call trains once."""
-    once = cache(build)
+def trained_once(recipe):
+    """Make a recipe keep its results: the same call, however it is spelled, trains once."""
+    signature = inspect.signature(recipe)
+    results = {}
 
-    @wraps(build)
-    def trained(seed, *arguments, **options):
-        generator(seed)                  # refuses True, which to the cache is the same as 1
-        return once(seed, *arguments, **options)
-    return trained
+    @functools.wraps(recipe)
+    def call(*arguments, **options):
+        bound = signature.bind(*arguments, **options)
+        bound.apply_defaults()
+        whole_number("seed", bound.arguments["seed"], least=0)
+        key = tuple(bound.arguments.values())
+        if key not in results:
+            results[key] = recipe(*bound.args, **bound.kwargs)
+        return results[key]
+
+    return call
 
 
-@recipe
-def pentagon_models(seed, density, decay):
-    """5 features in 2 dimensions, importance decay^i: (loss, Trained) of each of four starts, the
-    best first, as a start can end in a worse arrangement."""
-    task, trained = identity_task(5, density, importance=decay ** np.arange(5)), []
+@trained_once
+def pentagon_models(seed, density, decay=1.0, n=5, m=2):
+    """n features in m dimensions, importance decay^i: a Trained for each of four starts.
+
+    The best comes first, as a start can end in a worse arrangement.
+    """
+    task = identity_task(n, density, importance=decay ** np.arange(n))
     x, y = task.batch(generator((seed, 1000)), 32768)
+    models = []
     for start in range(4):
-        model = TiedModel.initialise(generator((seed, start)), 5, 2)
-        train(model, task, 1500, 1024, 1e-2, seed, "cosine", progress=counter)
-        trained.append((model.loss(x, y, task.importance), Trained(task, model, seed)))
-    return tuple(sorted(trained, key=lambda pair: pair[0]))
+        model = TiedModel.initialise(generator((seed, start)), n, m)
+        train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine",
+              progress=count_steps)
+        models.append(model)
+    models.sort(key=lambda model: model.loss(x, y, task.importance))
+    return tuple(Trained(task, model, seed) for model in models)
 
 
-@recipe
+@trained_once
 def simple_model(seed, density=0.02, start=None, converged=False):
-    """The simple model: a tied model gives back 100 features through 20 dimensions. 300 steps leave
-    it undertrained, as the note does on purpose; `converged` takes ten times as many. `seed` fixes
-    the data and, unless `start` does, the initial weights."""
+    """The simple model: a tied model gives back 100 features through 20 dimensions.
+
+    300 steps leave it undertrained, as the note does on purpose; `converged` takes ten times as
+    many. `seed` fixes the data and, unless `start` does, the initial weights.
+    """
     task = identity_task(100, density)
     model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
-    how = (3000, 256, 3e-3, seed, "cosine") if converged else (300, 1024, 1e-3, seed)
-    train(model, task, *how, progress=counter)
+    if converged:
+        train(model, task, 3000, batch_size=256, learning_rate=3e-3, rng=seed, schedule="cosine",
+              progress=count_steps)
+    else:
+        train(model, task, 300, rng=seed, progress=count_steps)
     return Trained(task, model, seed)
 
 
-@recipe
-def untied_model(seed, density):
-    """The simple configuration with a read-out of its own: 100 features, 20 dimensions."""
-    task, model = identity_task(100, density), UntiedModel.initialise(generator(seed), 100, 20)
-    train(model, task, 2000, 512, 3e-3, seed, "cosine", progress=counter)
-    return Trained(task, model, seed)
+@trained_once
+def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in",
+                 stages=(300, 1000, 3000, 10000)):
+    """The block model, the note's hard case: 128 features through 16 dimensions, untied.
+
+    Returns several stages of one training run: a dict, steps -> Trained. `seed` fixes the circuit;
+    each `run` trains on it from a start of its own. density, binary: as in `sparse_features`.
+    start: as in `UntiedModel.initialise`.
+    """
+    task = block_task(density=density, binary=binary, rng=seed)
+    model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16, start)
+    history = train(model, task, max(stages), batch_size=256, rng=(seed, run), snapshots=stages,
+                    progress=count_steps)
+    return MappingProxyType({steps: Trained(task, UntiedModel(**history.snapshots[steps]), seed)
+                             for steps in stages})
 
 
-@recipe
-def block_stages(seed, run=0, density=0.3, stages=(300, 1000, 3000, 10000)):
-    """The block model, the note's circuit of 128 features through 16 dimensions, at several stages
-    of one training run: a dict, steps -> Trained. `seed` fixes the circuit; each run trains on it
-    independently, from a textbook start."""
-    task = block_task(density=density, seed=seed)
-    model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16)
-    found = train(model, task, max(stages), 256, 1e-3, (seed, run), "constant", stages,
-                  progress=counter).snapshots
-    return MappingProxyType({step: Trained(task, UntiedModel(**found[step]), seed)
-                             for step in stages})
+def block_model(seed, run=0, density=0.3, binary=False, start="fan-in", steps=1000):
+    """The block model after `steps` steps; other arguments as in `block_stages`."""
+    stages = (300, 1000, 3000, 10000) if steps in (300, 3000, 10000) else (steps,)
+    return block_stages(seed, run, density, binary, start, stages)[steps]
 
 
-def block_model(seed, run=0, density=0.3):
-    """The block model: `block_stages` at 1000 steps, trained no further."""
-    return block_stages(seed, run, density, stages=(1000,))[1000]
-
-
-@recipe
+@trained_once
 def correlated_model(seed):
     """Two sets of 100 features that are never active together, through 20 dimensions."""
-    task, model = correlated_task(), TiedModel.initialise(generator(seed), 200, 20)
-    train(model, task, 2000, 512, 2e-3, seed, progress=counter)
+    task = correlated_task()
+    model = TiedModel.initialise(generator(seed), 200, 20)
+    train(model, task, 2000, batch_size=512, learning_rate=2e-3, rng=seed, progress=count_steps)
     return Trained(task, model, seed)
+
+
+@trained_once
+def letter_model(seed, n_residual=4, steps=1000):
+    """A language model of letters: 27 symbols through n_residual dimensions. A SoftmaxModel."""
+    model = SoftmaxModel.initialise(generator(seed), len(LETTERS), n_residual)
+    train(model, letter_task(), steps, learning_rate=0.02, rng=seed, progress=count_steps)
+    for parameter in model.parameters.values():
+        parameter.flags.writeable = False
+    return model
+
+
+def centred(U):
+    """U less the mean of each column: softmax does not see what all weights of a source share."""
+    U = real_array("U", U, ("n", "n"), np.float64)
+    return U - U.mean(axis=0)

@@ -1,56 +1,63 @@
 """Toy models of superposition in pure NumPy, with every gradient derived by hand.
 
-A network that must carry n features through m < n dimensions stores them as directions that are not
-orthogonal: superposition. Two features disturb each other only when both are active, which is rare
-if features are sparse, and a relu removes small disturbances. Below: models, training, tasks.
-`interference.py` asks what the weights mean. `python toymodel.py` checks every gradient.
+A network that must carry n features through m < n dimensions has to store some of them in
+directions that are not orthogonal. This is called superposition. Two features then disturb each
+other, but only in examples in which both are active. If features are sparse, such examples are
+rare; and a relu with a negative bias hides small disturbances altogether.
 
-Notation, in every file. Papers write column vectors, h = W x; here each *row* of an array is one
-example, so the same product reads h = x @ W.T.
+This file has the models, their training, and the tasks they are trained on. `interference.py` asks
+what the weights of a trained model mean. `python toymodel.py` checks every gradient below against
+finite differences.
+
+Notation, in every file. Papers write an example as a column, h = W x. In this code an example is a
+*row* of an array, so that the same product reads h = x @ W.T.
 
     symbol      shape    meaning
     ----------  -------  --------------------------------------------------------------------------
-    n, m, B              n_features, n_residual, batch_size
-    x           (B, n)   features: each nonzero with probability `density`, then uniform on [0, 1]
-    W_down      (m, n)   into the m shared dimensions (the residual space)
-    h           (B, m)   what is there: h = x @ W_down.T
-    W_up        (n, m)   out of it
+    n, m, B              number of features, number of shared dimensions, number of examples
+    x           (B, n)   features: most are 0
+    W_down      (m, n)   the matrix into the m shared dimensions
+    h           (B, m)   what is stored there: h = x @ W_down.T
+    W_up        (n, m)   the matrix out of the shared dimensions
     b           (n,)     bias
-    z, y_hat    (B, n)   z = h @ W_up.T + b, and the model's output y_hat = relu(z)
-    W           (m, n)   W_down of a tied model, in which W_up is W.T
+    z, y_hat    (B, n)   z = h @ W_up.T + b, and the model's output y_hat = relu(z) = max(z, 0)
+    y           (B, n)   right answers
+    W           (m, n)   in a tied model W_down is W and W_up is W.T: one matrix does both
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
     A, v        (n, n)   the task's circuit, and its bias (n,): right answers are y = relu(A x + v)
-    importance  (n,)     how much each target counts in the loss (all ones unless said)
-    q           (n,)     q_i: how often gate i is open, z_i > 0
-    P           (n, n)   projection on the span of U's rows: what the m dimensions can carry
-    dL          (n, n)   by how much the loss rises if one weight is set to 0: positive if it helps
+    importance  (n,)     how much each target counts in the loss (1 each, unless said otherwise)
 
-The loss is a mean over the batch and a sum over the targets (two models add a regulariser):
+The loss is a mean over examples and a sum over targets. (Two models add a penalty to it.)
 
     L = 1/B sum_b sum_i importance_i (y_hat_bi - y_bi)^2
 
-One derivation serves all four models. Each computes z_bi = sum_j U_ij x_bj + b_i; they differ only
-in what U is made of. The chain rule, from the loss backwards (gate: 1 where z > 0, so that the relu
-lets it through, else 0):
+One derivation serves all models. Each of them computes z_bi = sum_j U_ij x_bj + b_i, and they
+differ only in what U is made of. Apply the chain rule from the loss backwards. The *gate* of target
+i is 1 where z_i > 0, because there the relu lets z through; elsewhere it is 0.
 
     error_bi = y_hat_bi - y_bi                            error = y_hat - y
     g_bi = dL/dz_bi                                       g = 2 / B * importance * error * gate
     dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
     dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x    (dU is short for dL/dU)
 
-and one more step leads from dU to what a model really trains:
+One more step leads from dU to the arrays that a model really trains:
 
     untied   U = W_up @ W_down      dW_down = W_up.T @ dU,   dW_up = dU @ W_down.T
     tied     the same, with W_down = W, W_up = W.T:  dW = dW_down + dW_up.T = W @ dU + W @ dU.T
-    lifted   U itself               dU + l1 sign(U), with the regulariser l1 sum|U|
-    masked   U = V * s              dlogits = (dU * V + penalty) * s * (1 - s): V is fixed, and
-                                    s = sigmoid(logits), s' = s (1 - s), regulariser penalty sum s
+    lifted   U itself               dU + l1 sign(U), because of the penalty l1 sum|U|
+    masked   U = V * s              V is fixed; each weight has a switch s = sigmoid(logits) at a
+                                    price: dlogits = (dU * V + penalty) * s * (1 - s)
 
-Products may be bracketed either way: dW_up = (g.T @ x) @ W_down.T = g.T @ (x @ W_down.T) = g.T @ h.
-So tied and untied models never form dU: g.T @ x takes B n^2 multiplications, g.T @ h only B n m.
+A product of matrices may be bracketed either way: dW_up = (g.T @ x) @ W_down.T, which is the same
+as g.T @ (x @ W_down.T) = g.T @ h. The first needs B n^2 multiplications for g.T @ x, the last only
+B n m. This is why the tied and the untied model below never form dU.
 
-Sources: Toy Models of Superposition (Elhage et al. 2022); A Toy Model of Interference Weights
-(Olah, Turner, Conerly 2025; "the note") for the lifted and the masked model.
+One model reads letters. Its output is a probability for each letter, y_hat = softmax(z), and its
+loss is the cross-entropy. One line of the derivation changes, g = (y_hat - y) / B, and no other.
+
+Sources: Toy Models of Superposition (Elhage et al. 2022) for the tied model; A Toy Model of
+Interference Weights (Olah, Turner, Conerly 2025; "the note") for the block task and the lifted
+model.
 """
 import os
 
@@ -60,7 +67,6 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import copy
 import math
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,115 +74,291 @@ import numpy as np
 # Freeing one large block tells glibc to keep what is freed: on Linux it halves the time of a step.
 np.empty(2**24, np.uint8)
 
-# --- Four models: forward and backward side by side -----------------------------------------------
-# (`arrays("U nn, x Bn", U, x)` checks that U is n x n and x is B x n: see the end of the file.)
 
+# --- At the door: what public functions check of their arguments ----------------------------------
+
+def require(condition, sentence):
+    """Raise ValueError with this sentence unless the condition holds."""
+    if not condition:
+        raise ValueError(sentence)
+
+
+def real_array(name, value, shape, dtype=None):
+    """`value` as an array of finite real numbers.
+
+    shape: what it must be, one entry an axis. A number asks for that size, a letter for any size,
+    and the same letter twice for the same size twice: ("n", "n") is any square matrix.
+    dtype: float32 or float64. By default float32 stays, and everything else becomes float64.
+    Returns the array itself where nothing has to change. Raises TypeError if these are no real
+    numbers, ValueError if their shape is another, or if an entry is NaN or infinite.
+    """
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from None
+    if array.dtype.kind not in "biuf" or any(isinstance(p, np.ma.MaskedArray) for p in parts):
+        raise TypeError(f"{name} must be an array of real numbers, got a {type(value).__name__} "
+                        f"of {array.dtype}{' with a mask' if array.dtype.kind in 'biuf' else ''}")
+    if dtype is None:
+        dtype = np.float32 if array.dtype == np.float32 else np.float64
+    sizes = {}
+    fits = array.size > 0 and array.ndim == len(shape)
+    for wanted, size in zip(shape, array.shape):
+        expected = sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted
+        fits = fits and size == expected
+    words = ", ".join(str(wanted) for wanted in shape)
+    require(fits, f"{name} must have shape ({words}), got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
+    return array
+
+
+def whole_number(name, value, least):
+    """`value` as an int. Raises ValueError unless it is a whole number of `least` or more."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(is_whole and value >= least,
+            f"{name} must be a whole number, {least} or more, got {value!r}")
+    return int(value)
+
+
+def positive_number(name, value):
+    """Raise ValueError unless `value` is a finite number above 0."""
+    require(np.ndim(value) == 0 and 0 < value < math.inf,
+            f"{name} must be a positive number, got {value!r}")
+
+
+def generator(rng):
+    """The random numbers that a public function is given: its argument `rng`, as a Generator.
+
+    rng: a NumPy Generator, which is used as it is; or a seed, a whole number s >= 0, for
+    np.random.default_rng(s); or a tuple of such numbers. (NumPy takes (s, 0) for s, as it ignores
+    zeros at the end. So the length of a tuple is put at its end: each has a stream of its own.)
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    parts = rng if isinstance(rng, tuple) else (rng,)
+    require(parts, "a seed must be a whole number or a tuple of them, got ()")
+    parts = [whole_number("a seed", part, least=0) for part in parts]
+    if isinstance(rng, tuple):
+        parts.append(len(parts))
+    return np.random.default_rng(parts)
+
+
+def same_dtype_copy(name, value, shape, like):
+    """A copy of `value`, checked as by `real_array`, in the dtype of the array `like`."""
+    return real_array(name, value, shape, like.dtype).copy()
+
+
+# --- Losses: from z to L and g = dL/dz ------------------------------------------------------------
 
 def relu(z):
-    """max(z, 0), elementwise; but -inf gives nan (-inf * 0), so that no overflow hides."""
-    return z * (z > 0)
+    """max(z, 0), elementwise."""
+    return np.maximum(z, 0)
+
+
+def softmax(z):
+    """exp(z) over its sum along the last axis: numbers of any size become probabilities."""
+    z = z - z.max(axis=-1, keepdims=True)       # changes nothing but prevents overflow
+    return np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
 
 
 def squared_error(z, y, importance):
-    """The loss L of y_hat = relu(z), and g = dL/dz (B, n). z, y (B, n), importance (n,) >= 0."""
-    B, gate = len(z), (z > 0).astype(z.dtype)       # (B, n)
-    error = gate * z - y                            # (B, n), relu(z) - y
-    weighted = importance * error                   # (B, n)
-    L = np.vdot(weighted, error) / B                # vdot: the sum of all products
-    g = 2 / B * weighted * gate                     # (B, n)
+    """The loss L of y_hat = relu(z), a float, and g = dL/dz (B, n).
+
+    z, y (B, n), importance (n,) >= 0. Whole numbers are taken for floats. Nothing is checked here:
+    this runs in every step of training.
+    """
+    B = len(z)
+    error = relu(z) - np.asarray(y, np.result_type(y, np.float32))      # (B, n), y_hat - y
+    gate = z > 0                                                        # (B, n)
+    weighted = importance * error                                       # (B, n)
+    L = np.vdot(weighted, error) / B                                    # vdot: all products, summed
+    g = 2 / B * weighted * gate                                         # (B, n)
     return float(L), g
 
 
+def cross_entropy(z, y):
+    """The loss L of y_hat = softmax(z), a float, and g = dL/dz (B, n).
+
+        L = -1/B sum_b sum_i y_bi log y_hat_bi,     log y_hat_i = z_i - log sum_k exp(z_k)
+
+    The derivative of log y_hat_i with respect to z_k is [i = k] - y_hat_k. As the y_bi of an
+    example add up to 1, what is left of the sum is g = (y_hat - y) / B. y (B, n): one distribution
+    a row.
+    """
+    B = len(z)
+    y_hat = softmax(z)                                                  # (B, n)
+    z = z - z.max(axis=1, keepdims=True)
+    log_y_hat = z - np.log(np.exp(z).sum(axis=1, keepdims=True))        # (B, n)
+    L = -np.vdot(y, log_y_hat) / B
+    g = (y_hat - y) / B                                                 # (B, n)
+    return float(L), g
+
+
+# --- Models: forward and backward side by side ----------------------------------------------------
+
 class Model:
-    """What models share. Each adds `trains`, the names of the arrays that training changes,
-    `virtual_weights` and `loss_and_gradients`. Its arrays are copies, all in the first's dtype."""
+    """What all models share.
+
+    Each model adds `trains`, the names of the arrays that training changes; `virtual_weights`; and
+    `backward`, the derivation above in code. Its arrays are its own copies, in one dtype.
+    """
+
+    trains = ()
 
     @property
     def parameters(self):
-        """dict name -> array, the arrays themselves."""
+        """dict name -> array: what training changes, the arrays themselves."""
         return {name: getattr(self, name) for name in self.trains}
 
     def forward(self, x):
-        """x (B, n) -> y_hat (B, n). Raises ValueError for a wrong shape or entries not finite."""
-        U, b, x = arrays("U nn, b n, x Bn", self.virtual_weights(), self.b, x)
-        return relu(x @ U.T + b)            # (B, n) @ (n, n) -> (B, n), the same as through h
+        """The model's output y_hat (B, n) for features x (B, n).
+
+        Computed through U; through h it would be the same. Raises as `real_array` does.
+        """
+        x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
+        return relu(x @ self.virtual_weights().T + self.b)      # (B, n) @ (n, n) -> (B, n)
+
+    def loss_and_gradients(self, x, y, importance=None):
+        """The loss, a float, and a dict with the gradient of each of `parameters`.
+
+        x, y (B, n); importance (n,) >= 0, or None: all targets count alike. Checks its arguments,
+        raises as `real_array` does, and then calls `backward`.
+        """
+        return self.backward(*self.checked(x, y, importance))
 
     def loss(self, x, y, importance=None):
-        """L plus the regulariser, if there is one, a float. As `loss_and_gradients`."""
+        """The loss alone, a float. Arguments as in `loss_and_gradients`."""
         return self.loss_and_gradients(x, y, importance)[0]
+
+    def checked(self, x, y, importance):
+        """x, y and importance as arrays that fit the model, in its dtype."""
+        n, dtype = len(self.b), self.b.dtype
+        x = real_array("x", x, ("B", n), dtype)
+        y = real_array("y", y, x.shape, dtype)
+        if importance is None:
+            importance = np.ones(n)
+        importance = real_array("importance", importance, (n,), dtype)
+        require(importance.min() >= 0, "importance must not be negative")
+        return x, y, importance
 
 
 class TiedModel(Model):
-    """y_hat = relu(x @ W.T @ W + b), W (m, n), b (n,): one matrix stores and reads a feature."""
+    """y_hat = relu(x @ W.T @ W + b): one matrix stores the features and reads them.
+
+    W (m, n), whose column j is where feature j is stored, and b (n,).
+    """
 
     trains = ("W", "b")
 
     def __init__(self, W, b):
-        self.W, self.b = copy.deepcopy(arrays("W mn, b n", W, b))
+        self.W = real_array("W", W, ("m", "n")).copy()
+        self.b = same_dtype_copy("b", b, (self.W.shape[1],), like=self.W)
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal W of standard deviation `scale`, by default sqrt(2 / (n + m)) (Glorot); b = 0."""
-        require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
-        n, m = n_features, n_residual
-        scale = (2 / (n + m))**0.5 if scale is None else scale
-        return cls(rng.normal(0, scale, (m, n)).astype(dtype), np.zeros(n))
+        """A new model: W normal, b = 0.
+
+        scale: the standard deviation of W, by default sqrt(2 / (n + m)) (Glorot and Bengio 2010).
+        """
+        n = whole_number("n_features", n_features, least=1)
+        m = whole_number("n_residual", n_residual, least=1)
+        if scale is None:
+            scale = (2 / (n + m))**0.5
+        W = generator(rng).normal(0, scale, (m, n))
+        return cls(W.astype(dtype), np.zeros(n))
 
     def virtual_weights(self):
-        """U = W.T @ W (n, n), symmetric and of rank <= m."""
+        """U = W.T @ W (n, n): symmetric, of rank m at most."""
         return self.W.T @ self.W
 
-    def loss_and_gradients(self, x, y, importance=None):
-        """L, a float, and a dict with the gradient of each of `parameters`. x, y (B, n), importance
-        (n,) or None: ones. Raises ValueError for shapes that do not fit."""
-        W, b, x, y, importance = arrays("W mn, b n, x Bn, y Bn, importance n?",
-                                        self.W, self.b, x, y, importance)
-        h = x @ W.T                         # (B, n) @ (n, m) -> (B, m)
-        z = h @ W + b                       # (B, m) @ (m, n) -> (B, n)
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
         db = g.sum(axis=0)                  # (B, n) -> (n,)
-        dW_up_T = h.T @ g                   # dW_up.T = W @ dU.T: (m, B) @ (B, n) -> (m, n)
-        dh = g @ W.T                        # (B, n) @ (n, m) -> (B, m)
-        dW_down = dh.T @ x                  # W @ dU: (m, B) @ (B, n) -> (m, n)
+        dW_up_T = h.T @ g                   # W @ dU.T: (m, B) @ (B, n) -> (m, n)
+        dh = g @ self.W.T                   # (B, n) @ (n, m) -> (B, m)
+        dW_down = dh.T @ x                  # W @ dU:   (m, B) @ (B, n) -> (m, n)
         return L, {"W": dW_down + dW_up_T, "b": db}
 
 
 class UntiedModel(Model):
-    """y_hat = relu(x @ W_down.T @ W_up.T + b), with W_down (m, n), W_up (n, m), b (n,)."""
+    """y_hat = relu(x @ W_down.T @ W_up.T + b): reading may differ from storing.
+
+    W_down (m, n), W_up (n, m), b (n,).
+    """
 
     trains = ("W_down", "W_up", "b")
 
     def __init__(self, W_down, W_up, b):
-        self.W_down, self.W_up, self.b = copy.deepcopy(
-            arrays("W_down mn, W_up nm, b n", W_down, W_up, b))
+        self.W_down = real_array("W_down", W_down, ("m", "n")).copy()
+        m, n = self.W_down.shape
+        self.W_up = same_dtype_copy("W_up", W_up, (n, m), like=self.W_down)
+        self.b = same_dtype_copy("b", b, (n,), like=self.W_down)
 
     @classmethod
-    def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """Normal weights, b = 0. scale: one number or two, by default 1 / sqrt(numbers read), so
-        n^-1/2 for W_down and m^-1/2 for W_up."""
-        require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype}")
-        n, m = n_features, n_residual
-        down, up = np.broadcast_to((n**-0.5, m**-0.5) if scale is None else scale, 2)
-        W_down = rng.normal(0, down, (m, n)).astype(dtype)
-        return cls(W_down, rng.normal(0, up, (n, m)), np.zeros(n))
+    def initialise(cls, rng, n_features, n_residual, start="fan-in", dtype=np.float32):
+        """A new model: normal weights, b = 0.
+
+        start: the standard deviations. "fan-in": 1 / sqrt(numbers read), so n^-1/2 for W_down and
+        m^-1/2 for W_up (LeCun et al. 1998). "Glorot": sqrt(2 / (n + m)) for both.
+        """
+        n = whole_number("n_features", n_features, least=1)
+        m = whole_number("n_residual", n_residual, least=1)
+        require(start in ("fan-in", "Glorot"), f"start must be fan-in or Glorot, got {start!r}")
+        rng = generator(rng)
+        glorot = (2 / (n + m))**0.5
+        W_down = rng.normal(0, n**-0.5 if start == "fan-in" else glorot, (m, n))
+        W_up = rng.normal(0, m**-0.5 if start == "fan-in" else glorot, (n, m))
+        return cls(W_down.astype(dtype), W_up, np.zeros(n))
 
     def virtual_weights(self):
-        """U = W_up @ W_down (n, n), of rank <= m."""
+        """U = W_up @ W_down (n, n), of rank m at most."""
         return self.W_up @ self.W_down
 
-    def loss_and_gradients(self, x, y, importance=None):
-        """L and a dict of gradients, as in `TiedModel`."""
-        W_down, W_up, b, x, y, importance = arrays(
-            "W_down mn, W_up nm, b n, x Bn, y Bn, importance n?",
-            self.W_down, self.W_up, self.b, x, y, importance)
-        h = x @ W_down.T                    # (B, n) @ (n, m) -> (B, m)
-        z = h @ W_up.T + b                  # (B, m) @ (m, n) -> (B, n)
-        L, g = squared_error(z, y, importance)
+    def loss_and_g(self, z, y, importance):
+        """L and g = dL/dz (B, n): the one line in which models with this backward pass differ."""
+        return squared_error(z, y, importance)
+
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
+        L, g = self.loss_and_g(z, y, importance)
         db = g.sum(axis=0)                  # (B, n) -> (n,)
         dW_up = g.T @ h                     # dU @ W_down.T:  (n, B) @ (B, m) -> (n, m)
-        dh = g @ W_up                       # (B, n) @ (n, m) -> (B, m)
+        dh = g @ self.W_up                  # (B, n) @ (n, m) -> (B, m)
         dW_down = dh.T @ x                  # W_up.T @ dU:    (m, B) @ (B, n) -> (m, n)
         return L, {"W_down": dW_down, "W_up": dW_up, "b": db}
+
+
+class SoftmaxModel(UntiedModel):
+    """y_hat = softmax(x @ W_down.T @ W_up.T + b): a probability for each target.
+
+    The arrays and the backward pass are those of the untied model; the loss is the cross-entropy.
+    """
+
+    def forward(self, x):
+        """Probabilities y_hat (B, n), each row adding up to 1, for x (B, n)."""
+        x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
+        return softmax(x @ self.virtual_weights().T + self.b)
+
+    def loss_and_g(self, z, y, importance):
+        """The cross-entropy and g = (y_hat - y) / B."""
+        return cross_entropy(z, y)
+
+    def checked(self, x, y, importance):
+        """x and y as arrays that fit. Each row of y must be a distribution, importance None."""
+        require(importance is None, "a SoftmaxModel takes no importance")
+        x, y, importance = super().checked(x, y, None)
+        sums = y.sum(axis=1)
+        require(y.min() >= 0 and np.allclose(sums, 1, atol=1e-5),
+                "each row of y must be a distribution: 0 or more, and adding up to 1")
+        return x, y, importance
 
 
 # --- Training -------------------------------------------------------------------------------------
@@ -188,26 +370,44 @@ class Adam:
     square <- square + (1 - beta2) (gradient^2 - square)
     p      <- p - learning_rate mean_hat / (sqrt(square_hat) + epsilon)
 
-    with mean_hat = mean / (1 - beta1^t) and likewise square_hat: both averages start at 0, and this
-    makes up for it. parameters: dict name -> array, which is changed in place.
+    Both averages start at 0 and are therefore too small at first. After t steps, dividing them by
+    1 - beta^t makes up for it: mean_hat = mean / (1 - beta1^t), and square_hat likewise.
+
+    parameters: dict name -> array of floats, which `step` changes in place. learning_rate and
+    epsilon are above 0, the betas in [0, 1).
     """
 
     def __init__(self, parameters, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-        require(learning_rate > 0, f"learning_rate must be positive, got {learning_rate}")
-        self.parameters, self.learning_rate = parameters, learning_rate
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        positive_number("learning_rate", learning_rate)
+        positive_number("epsilon", epsilon)
+        require(0 <= beta1 < 1, f"beta1 must be in [0, 1), got {beta1}")
+        require(0 <= beta2 < 1, f"beta2 must be in [0, 1), got {beta2}")
+        for name, p in parameters.items():
+            require(p.dtype.kind == "f", f"{name} must be an array of floats, got {p.dtype}")
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
         self.mean = {name: np.zeros_like(p) for name, p in parameters.items()}
         self.square = {name: np.zeros_like(p) for name, p in parameters.items()}
         self.t = 0
 
     def step(self, gradients, learning_rate=None):
-        """Update every parameter; `learning_rate`, 0 or more, overrides the default this once."""
-        learning_rate = self.learning_rate if learning_rate is None else learning_rate
-        require(learning_rate >= 0, f"learning_rate must be 0 or more, got {learning_rate}")
+        """Change every parameter in place, given a dict with the gradient of each.
+
+        gradients: may hold others too. learning_rate: 0 or more, for this one step.
+        """
+        if learning_rate is None:
+            learning_rate = self.learning_rate
+        require(0 <= learning_rate < math.inf,
+                f"learning_rate must be 0 or more, and finite, got {learning_rate}")
         self.t += 1
         for name, p in self.parameters.items():
-            gradient, mean, square = gradients[name], self.mean[name], self.square[name]
+            gradient = np.asarray(gradients[name], p.dtype)
             require(gradient.shape == p.shape, f"the gradient of {name} must have its shape")
+            mean = self.mean[name]
+            square = self.square[name]
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
             mean_hat = mean / (1 - self.beta1**self.t)
@@ -215,102 +415,161 @@ class Adam:
             p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
 
 
-def train(model, task, steps, batch_size=1024, learning_rate=1e-3, seed=0, schedule="constant",
+def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedule="constant",
           snapshots=(), only=None, progress=None):
-    """Train `model` in place on fresh batches of `task` with Adam.
+    """Train `model` in place on fresh batches of `task`, with Adam.
 
-    seed: of the data, which share no random number with a model initialised with the same seed.
-    schedule: of the learning rate, "constant" or falling to 0 along a "cosine". snapshots: after
-    how many updates to keep a copy of all parameters. only: names of those to train (None: all).
-    progress: called as progress(updates done, steps) after each update.
+    rng: as in `generator`. The batches come from a stream spawned from it, so that they share no
+    random number with a model that was initialised with the same seed.
+    schedule: of the learning rate: "constant", or "cosine", half a wave from learning_rate to 0.
+    snapshots: numbers of updates after which to keep a copy of all parameters (0: the start).
+    only: names of the parameters to train; None trains all. progress: a function, called as
+    progress(updates done, steps) after each update.
 
-    Returns .losses (steps,), each before its update, and .snapshots, dicts of parameters by step.
-    Raises FloatingPointError as soon as the loss is not finite.
+    Returns an object with .losses (steps,), each measured before its update, and .snapshots, a dict
+    from the number of updates to a dict of copied parameters. Raises FloatingPointError as soon as
+    the loss is not finite, ValueError or TypeError for arguments that make no sense.
     """
+    require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
+    require(hasattr(task, "batch"), f"task must have a batch method, got a {type(task).__name__}")
+    steps = whole_number("steps", steps, least=0)
+    batch_size = whole_number("batch_size", batch_size, least=1)
     require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
-    require(set(snapshots) <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
-    rng = generator(seed).spawn(1)[0]       # a child's stream is not that of default_rng(seed)
+    snapshots = set(snapshots)
+    require(snapshots <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
     parameters = model.parameters
-    trained = parameters if only is None else {name: parameters[name] for name in only}
+    trained = parameters
+    if only is not None:
+        require(not isinstance(only, str) and set(only) <= set(parameters),
+                f"only must be a collection of names from {tuple(parameters)}, got {only!r}")
+        trained = {name: parameters[name] for name in only}
+
+    data = generator(rng).spawn(1)[0]
     adam = Adam(trained, learning_rate)
-    history = SimpleNamespace(losses=np.empty(steps), snapshots={})
+    losses = np.empty(steps)
+    kept = {}
     for step in range(steps):
         if step in snapshots:
-            history.snapshots[step] = copy.deepcopy(parameters)
-        x, y = task.batch(rng, batch_size)
-        history.losses[step], gradients = model.loss_and_gradients(x, y, task.importance)
-        if not np.isfinite(history.losses[step]):
+            kept[step] = copy.deepcopy(parameters)
+        x, y = task.batch(data, batch_size)
+        if step == 0:
+            x, y, importance = model.checked(x, y, task.importance)
+        loss, gradients = model.backward(x, y, importance)
+        if not math.isfinite(loss):
             raise FloatingPointError(f"no finite loss at step {step}: try a lower learning_rate")
-        fraction = 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
+        losses[step] = loss
+        fraction = 1.0
+        if schedule == "cosine":
+            fraction = 0.5 * (1 + math.cos(math.pi * step / steps))
         adam.step(gradients, learning_rate * fraction)
         if progress:
             progress(step + 1, steps)
     if steps in snapshots:
-        history.snapshots[steps] = copy.deepcopy(parameters)
-    return history
+        kept[steps] = copy.deepcopy(parameters)
+    return SimpleNamespace(losses=losses, snapshots=kept)
 
 
 def check_gradients(model, x, y, importance=None):
-    """dict name -> largest error of that gradient over its largest entry, by central differences.
+    """For each parameter the largest error of its gradient, over the gradient's largest entry.
 
-    (L(p + d) - L(p - d)) / (2 d) = L'(p) + d^2 L'''(p) / 6 + ..., in float64; rounding adds about
-    1e-10 L. Where z is exactly 0 there is no derivative: check at random, nonzero biases.
+    Central differences serve as the second way to the same number, in float64:
+
+        (L(p + d) - L(p - d)) / (2 d) = L'(p) + d^2 L'''(p) / 6 + ...,     d = 10^-6
+
+    Rounding adds about 1e-10 L. Where z is exactly 0 the relu has no derivative, so check at random
+    nonzero biases. Returns a dict name -> float; the model itself is not changed.
     """
-    model, d, errors = copy.deepcopy(model), 1e-6, {}
+    d = 1e-6
+    model = copy.deepcopy(model)
     for name, p in model.parameters.items():
         setattr(model, name, p.astype(np.float64))
     _, gradients = model.loss_and_gradients(x, y, importance)
+    errors = {}
     for name, p in model.parameters.items():
-        derivative = np.empty(p.shape)
+        differences = np.empty(p.shape)
         for index, value in np.ndenumerate(p):
             p[index] = value + d
             above = model.loss(x, y, importance)
             p[index] = value - d
             below = model.loss(x, y, importance)
             p[index] = value
-            derivative[index] = (above - below) / (2 * d)
-        worst = np.abs(gradients[name] - derivative).max()
-        errors[name] = float(worst / np.abs(derivative).max())
+            differences[index] = (above - below) / (2 * d)
+        worst = np.abs(gradients[name] - differences).max()
+        errors[name] = float(worst / np.abs(differences).max())
     return errors
 
 
 # --- Data: sparse features, and tasks with a known circuit ----------------------------------------
 
-def sparse_features(rng, batch_size, n_features, density, dtype=np.float32):
-    """Independent features x (B, n): nonzero with probability `density`, then uniform on [0, 1].
-    As rng.random(shape) * (rng.random(shape) < density), but ten times faster at density 0.02."""
-    require(0 < density <= 1, f"density must be in (0, 1], got {density}")
-    size = batch_size * n_features
-    count = rng.binomial(size, density)     # so many are active: draw only their places and values
-    x = np.zeros(size, dtype)
-    x[rng.choice(size, count, replace=False, shuffle=False)] = rng.random(count, dtype)
-    return x.reshape(batch_size, n_features)
+def check_density(density, n_features):
+    """Raise ValueError unless density is one number in (0, 1], or one for each feature."""
+    d = real_array("density", density, np.shape(density))
+    require(d.ndim == 0 or d.shape == (n_features,),
+            f"density must be one number or {n_features}, got shape {d.shape}")
+    require(d.min() > 0 and d.max() <= 1, f"density must be in (0, 1], got {density}")
 
 
-def scattered(rng, first, size, count, n, dtype):
-    """x (B, n): in each row `count` of the `size` places from `first` (B, 1) on, any choice equally
-    likely, are uniform on (0, 1]; all other places are 0."""
-    require(0 < count <= size, f"cannot choose {count} of {size}")
-    places = first + rng.random((len(first), size)).argsort(axis=1)[:, :count]      # (B, count)
-    x = np.zeros((len(first), n), dtype)
-    np.put_along_axis(x, places, 1 - rng.random(places.shape, dtype), axis=1)       # never 0
-    return x
+def sparse_features(rng, batch_size, n_features, density, dtype=np.float32, binary=False):
+    """Independent features x (B, n): each is active with probability `density`, else 0.
+
+    An active feature is uniform on [0, 1], or always 1 if `binary`. density: one number in (0, 1],
+    or one for each feature. rng: as in `generator`.
+    """
+    B = whole_number("batch_size", batch_size, least=1)
+    n = whole_number("n_features", n_features, least=1)
+    check_density(density, n)
+    rng = generator(rng)
+    if np.ndim(density) == 1:
+        active = rng.random((B, n)) < density
+        value = 1 if binary else rng.random((B, n))
+        return (active * value).astype(dtype)
+    # With one density for all, the same is ten times faster at density 0.02: draw how many are
+    # active, then which of them, and values for these alone.
+    count = rng.binomial(B * n, density)
+    places = rng.choice(B * n, count, replace=False, shuffle=False)
+    x = np.zeros(B * n, dtype)
+    x[places] = 1 if binary else rng.random(count, dtype)
+    return x.reshape(B, n)
 
 
 def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32):
-    """Two sets of features that are never active together (Appendix 3 of the note): in each example
-    a fair coin picks one set, and `n_active` of its features are active. x (B, 2 set_size)."""
-    first = set_size * rng.integers(0, 2, (batch_size, 1))
-    return scattered(rng, first, set_size, n_active, 2 * set_size, dtype)
+    """Two sets of features that are never active together (Appendix 3 of the note).
+
+    In each example a fair coin picks one of the sets, and `n_active` of its features are active,
+    any choice equally likely, with values uniform on (0, 1]. Returns x (B, 2 set_size).
+    """
+    B = whole_number("batch_size", batch_size, least=1)
+    size = whole_number("set_size", set_size, least=1)
+    require(whole_number("n_active", n_active, least=1) <= size,
+            f"n_active must be {size} or less, got {n_active}")
+    rng = generator(rng)
+    shuffled = rng.random((B, size)).argsort(axis=1)            # a random order in each example
+    which_set = rng.integers(0, 2, (B, 1))
+    places = size * which_set + shuffled[:, :n_active]          # (B, n_active)
+    values = 1 - rng.random(places.shape, dtype)                # never 0
+    x = np.zeros((B, 2 * size), dtype)
+    np.put_along_axis(x, places, values, axis=1)
+    return x
 
 
 class Task:
-    """A circuit A (n, n), v (n,) and what it is fed: x (B, n) = sample(rng, batch_size). Right
-    answers are y = relu(x @ A.T + v). importance (n,) >= 0, or None: ones."""
+    """A circuit A (n, n) with bias v (n,), and the features x (B, n) = sample(rng, B) it is fed.
+
+    Right answers are y = relu(x @ A.T + v). importance: (n,) >= 0, or None: ones. The task keeps
+    copies that cannot be changed, as several models may share it.
+    """
 
     def __init__(self, A, v, sample, importance=None):
-        self.A, self.v, self.importance = copy.deepcopy(
-            arrays("A nn, v n, importance n?", A, v, importance))
+        self.A = real_array("A", A, ("n", "n")).copy()
+        n = len(self.A)
+        self.v = same_dtype_copy("v", v, (n,), like=self.A)
+        self.importance = None
+        if importance is not None:
+            self.importance = same_dtype_copy("importance", importance, (n,), like=self.A)
+            require(self.importance.min() >= 0, "importance must not be negative")
+            self.importance.flags.writeable = False
+        self.A.flags.writeable = False
+        self.v.flags.writeable = False
         self.sample = sample
 
     def answers(self, x):
@@ -318,8 +577,8 @@ class Task:
         return relu(x @ self.A.T + self.v)
 
     def batch(self, rng, batch_size):
-        """One batch of examples and right answers, x (B, n) and y (B, n)."""
-        x = self.sample(rng, batch_size)
+        """One batch of examples and their right answers, x (B, n) and y (B, n)."""
+        x = self.sample(generator(rng), batch_size)
         return x, self.answers(x)
 
 
@@ -327,76 +586,186 @@ class IdentityTask(Task):
     """Give x back: A = I, v = 0. For features that are never negative, as relu(x) is x then."""
 
     def answers(self, x):
-        return x                            # the product with I would cost n^2 for each example
+        """A copy of x, as a product with I would cost n^2 for each example."""
+        return x.copy()
 
 
-def identity_task(n_features, density, importance=None):
+def identity_task(n_features, density, importance=None, binary=False):
     """The task of Toy Models of Superposition: give independent sparse features back."""
-    sample = partial(sparse_features, n_features=n_features, density=density)
-    return IdentityTask(np.eye(n_features), np.zeros(n_features), sample, importance)
+    n = whole_number("n_features", n_features, least=1)
+    check_density(density, n)
+
+    def sample(rng, batch_size):
+        return sparse_features(rng, batch_size, n, density, binary=binary)
+
+    return IdentityTask(np.eye(n), np.zeros(n), sample, importance)
 
 
-def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, seed=0,
-               n_sources=None):
-    """A random circuit inside each block of features, none between blocks (the note's hard case).
+def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, rng=0,
+               binary=False):
+    """The note's hard case: a random circuit inside each block of features, none between blocks.
 
-    In a block each entry of A is kept with probability `weight_density`, or `n_sources` of each row
-    are; what is kept is uniform on [0, 1]. v is `bias` everywhere. The seed fixes A.
+    Inside a block each entry of A is kept with probability `weight_density`, and is then uniform on
+    [0, 1]. v is `bias` for every target. rng fixes A. density, binary: as in `sparse_features`.
     """
-    n = n_features
-    require(n_blocks > 0 and n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
+    n = whole_number("n_features", n_features, least=1)
+    n_blocks = whole_number("n_blocks", n_blocks, least=1)
+    require(n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
     require(0 < weight_density <= 1, f"weight_density must be in (0, 1], got {weight_density}")
-    rng, size = generator(seed), n // n_blocks
-    first = np.arange(n)[:, None] // size * size       # (n, 1): where each target's block begins
-    if n_sources is None:
-        u = rng.random((n, n), np.float32)             # u, where kept, is uniform below the density
-        A = np.where(u < weight_density, u / weight_density, 0) * (first == first.T)
-    else:
-        A = scattered(rng, first, size, n_sources, n, np.float32)
-    return Task(A, np.full(n, bias), partial(sparse_features, n_features=n, density=density))
+    check_density(density, n)
+    rng = generator(rng)
+    block = np.arange(n) // (n // n_blocks)                     # (n,), the block of each feature
+    same_block = block[:, None] == block                        # (n, n)
+    kept = rng.random((n, n)) < weight_density
+    A = rng.random((n, n), np.float32) * (kept & same_block)
+
+    def sample(rng, batch_size):
+        return sparse_features(rng, batch_size, n, density, binary=binary)
+
+    return Task(A, np.full(n, bias), sample)
 
 
 def correlated_task(set_size=100, n_active=2):
     """The task of the note's Appendix 3: give `correlated_features` back."""
-    sample = partial(correlated_features, set_size=set_size, n_active=n_active)
-    return IdentityTask(np.eye(2 * set_size), np.zeros(2 * set_size), sample)
+    size = whole_number("set_size", set_size, least=1)
+
+    def sample(rng, batch_size):
+        return correlated_features(rng, batch_size, size, n_active)
+
+    return IdentityTask(np.eye(2 * size), np.zeros(2 * size), sample)
+
+
+# --- Letters of English ---------------------------------------------------------------------------
+
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+
+# How often each of the 27 symbols follows a letter, in a thousand of the letter's occurrences.
+# Counted in The Devil's Dictionary (Ambrose Bierce, 1911, public domain), 340,729 symbols, where
+# everything but a-z is a space (here _). A 0 is less than one in two thousand; in the row of q it
+# is never.
+LETTER_TABLE = """
+    _   a  b   c   d   e   f   g   h   i  j  k   l  m   n   o   p q   r   s   t   u  v  w  x   y  z
+_   0 124 45  40  33  25  36  19  52  70  5  6  23 38  34  75  41 2  23  69 155  11  7 58  0   8  0
+a  94   0 28  42  46   1   7  18   2  36  1 11  85 27 199   0  19 0  96  81 133  14 24  9  1  22  1
+b  14  71 13   0   2 261   0   0   0  64 10  0 151  2   1  86   0 0  63  32  11  95  1  1  0 122  0
+c  27 111  0  28   0 175   0   0 142  66  0 43  30  0   0 164   0 2  52   6  97  44  0  0  0  13  0
+d 546  28  0   0   9 157   1   6   1 100  9  0  11  4   2  45   0 0  16  24   0  19  6  2  0  12  0
+e 351  51  3  23  74  25  11   6   1  13  0  1  34 22  92   4  10 2 127  77  25   1 18  7 11  10  0
+f 448  68  0   0   0  74  45   0   0  66  0  0  23  0   0 150   0 0  70   1  17  33  0  0  0   4  0
+g 340  49  0   0   1 130   0  10 116  66  0  0  24  4  34  66   0 0  85  22   3  41  0  0  0   8  0
+h 114 150  2   0   0 441   1   0   0 130  0  0   1  2   2  92   0 0  13   2  26  15  0  0  0  10  0
+i  19  26 12  65  30  45  20  33   0   0  0  4  44 39 244  67   7 1  33 141 137   2 24  0  1   0  4
+j 237  93  0   0   0 191   0   0   2  19  0  2   0  0   0 219   0 0   0   0   0 237  0  0  0   0  0
+k 280  19  2   1   0 308   1   2   2 160  0  2  21  3 120   7   0 0   1  52   1   4  0  4  0  10  0
+l 163  98  0   2  46 185  13   1   0 122  0  3 124  3   1  75   3 0   1  22  17  24  4  2  0  90  0
+m 147 191 30   0   0 236   2   0   0  93  0  0   2 27  10 120  62 0   4  22   0  28  0  1  0  26  0
+n 296  35  1  46 138  81   7 107   2  35  2  8   8  2   8  61   1 1   1  46  94   5  5  1  0  10  0
+o 127   6 11  12  21   5 133  10   2   8  0  7  35 56 159  26  21 0 126  33  43  96 14 40  0   5  0
+p  45 103  0   0   0 195   0   0  45  65  0  0  95  2   0 147  51 0 157  12  31  47  0  0  0   4  0
+q   8   0  0   0   0   0   0   0   0   0  0  0   0  0   0   0   0 0   4   0   0 989  0  0  0   0  0
+r 210  80  3  12  31 223   4   9   2 101  0  9  12 18  19  84   6 0  13  55  48  21  9  2  0  31  0
+s 422  37  1  20   2 104   2   1  38  56  0  5   8 11   3  55  27 1   1  41 125  31  0  5  0   5  0
+t 218  44  0   3   0  89   1   0 325  93  0  0  12  1   1  94   0 0  29  24  16  21  0  7  0  22  0
+u  34  29 24  37  27  39   7  44   1  29  0  3  96 49 122   5  40 0 144 144 125   0  1  0  1   0  1
+v  24  91  0   0   0 591   0   0   0 234  0  0   0  0   0  52   0 0   0   0   0   2  0  0  0   5  0
+w  94 133  0   0   3 132   3   0 233 186  0  1   8  1  52 109   0 0  22  18   2   0  0  0  0   2  0
+x 121  92  0 123   0 110   0   0  25 127  0  0   2  2   2  21 250 0   2   0 112   6  2  0  0   2  0
+y 772   7  2   2   3  39   1   1   1  17  0  0   6 10   7  81   5 0   5  28  10   0  0  1  0   0  1
+z  54 157  0   0   0 481   0   0   0 146  0  0  16  5   0  76   0 0   0   5   5   0  0  0  0  22 32
+"""
+
+# The share of each symbol itself, in ten thousand.
+LETTER_SHARES = """
+1804 670 135 234 320 993 202 162 460 615 16 51 327 207
+606 635 168 8 485 531 746 221 82 153 14 149 5
+"""
+
+
+def letter_pairs():
+    """How often each pair of letters comes in English: pairs (27, 27), adding up to 1.
+
+    pairs[i, j] is the probability that letter j is followed by letter i, in the order of LETTERS.
+    (A row of LETTER_TABLE is one letter j. Here, as in U, the source j is a column.)
+    """
+    rows = [line.split()[1:] for line in LETTER_TABLE.strip().splitlines()[1:]]
+    follows = np.array(rows, float)                             # (27, 27), row j, column i
+    follows /= follows.sum(axis=1, keepdims=True)               # P(next is i, given j)
+    share = np.array(LETTER_SHARES.split(), float)
+    share /= share.sum()                                        # P(j)
+    return (share[:, None] * follows).T
+
+
+class LetterTask:
+    """Predict the next letter: pairs of English letters, as one-hot rows."""
+
+    importance = None
+
+    def __init__(self, pairs):
+        self.pairs = real_array("pairs", pairs, ("n", "n")).copy()
+        require(self.pairs.min() >= 0 and np.isclose(self.pairs.sum(), 1),
+                "pairs must be 0 or more, and add up to 1")
+        self.pairs.flags.writeable = False
+
+    def batch(self, rng, batch_size):
+        """x (B, 27) has a 1 at a letter, y (B, 27) at the letter that followed it."""
+        B = whole_number("batch_size", batch_size, least=1)
+        n = len(self.pairs)
+        pair = generator(rng).choice(n * n, B, p=self.pairs.ravel())
+        following, letter = np.divmod(pair, n)                  # row i and column j of each pair
+        one_hot = np.eye(n, dtype=np.float32)
+        return one_hot[letter], one_hot[following]
+
+
+def letter_task():
+    """The task of the letter model: which of 27 symbols comes next, given one?"""
+    return LetterTask(letter_pairs())
 
 
 # --- Two models without a bottleneck, used in interference.py -------------------------------------
 
 class LiftedModel(Model):
-    """y_hat = relu(x @ U.T + b) with all of U (n, n) free; adds l1 * sum|U| >= 0 to the loss."""
+    """y_hat = relu(x @ U.T + b) in which every entry of U (n, n) is free.
+
+    Adds l1 * sum|U| to the loss, l1 >= 0.
+    """
 
     trains = ("U", "b")
 
     def __init__(self, U, b, l1=0.0):
-        require(l1 >= 0, f"l1 must be 0 or more, got {l1}")
-        self.U, self.b = copy.deepcopy(arrays("U nn, b n", U, b))
+        require(0 <= l1 < math.inf, f"l1 must be a finite number, 0 or more, got {l1}")
+        self.U = real_array("U", U, ("n", "n")).copy()
+        self.b = same_dtype_copy("b", b, (len(self.U),), like=self.U)
         self.l1 = l1
 
     def virtual_weights(self):
         """U (n, n) itself, as a copy."""
         return self.U.copy()
 
-    def loss_and_gradients(self, x, y, importance=None):
-        """L plus l1 * sum|U|, and a dict of gradients, as in `TiedModel`."""
-        U, b, x, y, importance = arrays("U nn, b n, x Bn, y Bn, importance n?",
-                                        self.U, self.b, x, y, importance)
-        z = x @ U.T + b                     # (B, n) @ (n, n) -> (B, n)
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        z = x @ self.U.T + self.b               # (B, n) @ (n, n) -> (B, n)
         L, g = squared_error(z, y, importance)
-        dU = g.T @ x + self.l1 * np.sign(U)     # (n, B) @ (B, n) -> (n, n)
-        return L + float(self.l1 * np.abs(U).sum()), {"U": dU, "b": g.sum(axis=0)}
+        dU = g.T @ x                            # (n, B) @ (B, n) -> (n, n)
+        penalty = self.l1 * np.abs(self.U).sum()
+        return L + float(penalty), {"U": dU + self.l1 * np.sign(self.U), "b": g.sum(axis=0)}
 
 
 class MaskedModel(Model):
-    """y_hat = relu(x @ (V * s).T + b): each of the fixed weights V (n, n) has a switch in [0, 1],
-    s = sigmoid(logits). Adds penalty * sum s >= 0 to the loss."""
+    """y_hat = relu(x @ (V * s).T + b): each of the fixed weights V (n, n) has a switch.
+
+    The switches s = sigmoid(logits) lie between 0 and 1. Adds penalty * sum s to the loss,
+    penalty >= 0.
+    """
 
     trains = ("logits", "b")
 
     def __init__(self, V, b, logits, penalty=0.0):
-        require(penalty >= 0, f"penalty must be 0 or more, got {penalty}")
-        self.V, self.b, self.logits = copy.deepcopy(arrays("V nn, b n, logits nn", V, b, logits))
+        require(0 <= penalty < math.inf,
+                f"penalty must be a finite number, 0 or more, got {penalty}")
+        self.V = real_array("V", V, ("n", "n")).copy()
+        n = len(self.V)
+        self.b = same_dtype_copy("b", b, (n,), like=self.V)
+        self.logits = same_dtype_copy("logits", logits, (n, n), like=self.V)
         self.penalty = penalty
 
     def mask(self):
@@ -407,60 +776,14 @@ class MaskedModel(Model):
         """U = V * s (n, n): the weights that act."""
         return self.V * self.mask()
 
-    def loss_and_gradients(self, x, y, importance=None):
-        """L plus penalty * sum s, and a dict of gradients, as in `TiedModel`."""
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
         s = self.mask()
-        L, gradients = LiftedModel(self.V * s, self.b).loss_and_gradients(x, y, importance)
-        dlogits = (gradients["U"] * self.V + self.penalty) * s * (1 - s)
-        return L + float(self.penalty * s.sum()), {"logits": dlogits, "b": gradients["b"]}
-
-
-# --- What public functions check of their arguments -----------------------------------------------
-
-def require(condition, sentence):
-    """ValueError with this sentence unless the condition holds."""
-    if not condition:
-        raise ValueError(sentence)
-
-
-def arrays(shapes, *values, dtype=None):
-    """Arrays of finite numbers of these shapes: arrays("U nn, b n, x Bn", U, b, x) -> [U, b, x].
-
-    A letter is one size throughout: here U is square, and b and x fit it; "*" is any shape. "n?":
-    not negative, and None stands for ones. All get the dtype given, else float32 if the first is,
-    else float64; only what that changes is copied. Raises TypeError (no real numbers), ValueError.
-    """
-    found, sizes = [], {}
-    for words, value in zip(shapes.split(", "), values):
-        name, shape = words.rstrip("?").split()
-        if value is None and "?" in words:
-            value = np.ones(sizes["n"], dtype)
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        try:
-            array = np.asarray(value)
-            if array.dtype.kind not in "biuf" or np.ma.MaskedArray in map(type, parts):
-                raise TypeError(f"{type(value).__name__} of {array.dtype}, or masked")
-        except Exception as error:
-            raise TypeError(f"{name} must be an array of real numbers, got {error}") from None
-        dtype = dtype or (np.float32 if array.dtype == np.float32 else np.float64)
-        array = array.astype(dtype, copy=False)
-        here = ", ".join(str(sizes.get(letter, letter)) for letter in shape)
-        sizes = dict(zip(shape, array.shape)) | sizes           # a size once known stays
-        fits = shape == "*" or array.shape == tuple(sizes.get(letter) for letter in shape)
-        require(array.size and fits, f"{name} must have shape ({', '.join(shape)}), here ({here}), "
-                                     f"got {array.shape}")
-        require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
-        require("?" not in words or array.min() >= 0, f"{name} must not be negative")
-        found.append(array)
-    return found
-
-
-def generator(seed):
-    """np.random.default_rng of a whole number >= 0 or a tuple of them, and of nothing else."""
-    parts = seed if isinstance(seed, tuple) and seed else (seed,)
-    whole = all(isinstance(part, (int, np.integer)) and type(part) is not bool for part in parts)
-    require(whole and min(parts) >= 0, f"seed must be a whole number >= 0, got {seed!r}")
-    return np.random.default_rng(seed)
+        z = x @ (self.V * s).T + self.b         # (B, n) @ (n, n) -> (B, n)
+        L, g = squared_error(z, y, importance)
+        dU = g.T @ x                            # (n, B) @ (B, n) -> (n, n)
+        dlogits = (dU * self.V + self.penalty) * s * (1 - s)
+        return L + float(self.penalty * s.sum()), {"logits": dlogits, "b": g.sum(axis=0)}
 
 
 # --- python toymodel.py ---------------------------------------------------------------------------
@@ -468,13 +791,22 @@ def generator(seed):
 def demo():
     """Print the gradient check of every model."""
     print("Gradients against central differences, worst relative error")
-    rng, n, m = np.random.default_rng(0), 6, 3
-    U, b = rng.normal(size=(n, n)), 0.1 * rng.normal(size=n)
+    rng = generator(0)
+    n, m = 6, 3
+    U = rng.normal(size=(n, n))
+    b = 0.1 * rng.normal(size=n)
     x = sparse_features(rng, 50, n, density=0.5, dtype=np.float64)
-    for model in (TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
-                  MaskedModel(U, b, logits=U.T, penalty=0.1)):
-        errors = check_gradients(model, x, x, importance=np.arange(1, n + 1))
-        print(f"  {type(model).__name__:12}", "  ".join(f"{k} {e:.0e}" for k, e in errors.items()))
+    importance = np.arange(1, n + 1)
+    models = [TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
+              MaskedModel(U, b, logits=U.T, penalty=0.1)]
+    errors = [check_gradients(model, x, x, importance) for model in models]
+    distributions = softmax(rng.normal(size=x.shape))
+    models.append(SoftmaxModel(U[:m], U[:, :m], b))
+    errors.append(check_gradients(models[-1], x, distributions))
+    for model, error_of in zip(models, errors):
+        words = "  ".join(f"{name} {error:.0e}" for name, error in error_of.items())
+        print(f"  {type(model).__name__:12} {words}")
+
 
 if __name__ == "__main__":
     demo()
