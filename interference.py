@@ -580,29 +580,49 @@ def sparse_code(atoms, rows, penalty):
 
         1/2 |D c - w|^2 + penalty sum_a c_a,      penalty > 0
 
-    Coordinate descent: change one c_a at a time, to its best value given the others. The smooth
-    part has slope s_a = D_a . (D c - w) in c_a and second derivative 1, as D_a has length 1. So the
-    best value is max(c_a - s_a - penalty, 0), exactly, and the loss never rises. Stop when the
-    conditions of the minimum hold: s_a + penalty >= 0 everywhere, and = 0 wherever c_a > 0.
+    Its slope along c_a is s_a = D_a . (D c - w) + penalty. At the minimum s_a = 0 for every atom in
+    use, and s_a >= 0 for all others: no atom outside would lower the sum.
     """
     D = real_array("atoms", atoms, ("m", "p"), np.float64)
     rows = real_array("rows", rows, ("k", D.shape[0]), np.float64)
     positive_number("penalty", penalty)
     lengths = np.linalg.norm(D, axis=0)
     D = D / np.where(lengths > 0, lengths, 1)                   # an atom of length 0 is never used
-    codes = np.zeros((len(rows), D.shape[1]))
-    overlap = D.T @ D                                           # (p, p)
-    slope = -rows @ D                                           # (k, p), s_a in each row
-    tolerance = 1e-12 * max(np.abs(slope).max(), penalty)
-    for sweep in range(100000):
-        for a in np.flatnonzero(lengths):
-            step = np.maximum(codes[:, a] - slope[:, a] - penalty, 0) - codes[:, a]     # (k,)
-            codes[:, a] += step
-            slope += np.outer(step, overlap[a])
-        violation = np.where(codes > 0, np.abs(slope + penalty), -np.minimum(slope + penalty, 0))
-        if violation.max() <= tolerance:
-            return codes
-    raise FloatingPointError("the sparse code has not converged: try a larger penalty")
+    return np.array([code_of_one(D, w, penalty) for w in rows])
+
+
+def code_of_one(D, w, penalty):
+    """The code c (p,) of one row w (m,) in atoms D (m, p) of length 1.
+
+    Active set (Lawson and Hanson 1974). Take in the atom with the most negative slope. Go from c
+    straight to the best code with the atoms in use, which is a linear system. Where an atom would
+    become negative on the way, stop, drop it, and go on from there. The loss falls each time, so no
+    set of atoms is used twice, and the search ends.
+    """
+    c = np.zeros(D.shape[1])
+    in_use = np.zeros(D.shape[1], bool)
+    tolerance = 1e-9 * np.linalg.norm(w)
+    while True:
+        slope = D.T @ (D @ c - w) + penalty                     # (p,)
+        slope[in_use] = 0
+        if slope.min() >= -tolerance:
+            return c
+        in_use[np.argmin(slope)] = True
+        while True:
+            used = D[:, in_use]                                 # (m, k)
+            overlap = used.T @ used + 1e-12 * np.eye(used.shape[1])     # never quite singular
+            goal = np.zeros_like(c)
+            goal[in_use] = np.linalg.solve(overlap, used.T @ w - penalty)
+            falls = in_use & (goal <= 0)
+            if not falls.any():
+                c = goal
+                break
+            way = np.full(c.shape, np.inf)
+            way[falls] = c[falls] / (c[falls] - goal[falls])    # how far until it is 0, in [0, 1]
+            first = np.argmin(way)
+            c += way[first] * (goal - c)
+            c[first] = 0
+            in_use[first] = False
 
 
 def code_score(U, penalty=0.01):

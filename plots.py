@@ -1,13 +1,15 @@
 """Every figure of the lesson, one function each, in reading order.
 
-`python plots.py` makes all of them, `--help` says the rest. A builder takes a seed and settings and
-returns (figure, numbers): a matplotlib Figure, and a dict of the numbers in it, the headline first.
-Its docstring begins with a question and its answer; its decorator says what kind of claim it makes
-and where that comes from ("the note": A Toy Model of Interference Weights).
+`python plots.py` makes all of them, and `--help` says the rest. In a notebook, `plots.pentagon()`
+shows a figure, and `plots.pentagon(densities=(0.5, 0.1))` your own version of it.
 
-One language from first to last: a weight is a stick, a row of U is one output, a matrix is stacked
-rows. Real weights are dark green and thick, interference is orange and thin; help and harm are up
-and down. Scores are black, grey, and blue for the best.
+A figure is a function of a seed and settings. It returns a `Slide`, a matplotlib Figure with its
+numbers in `.numbers`, the headline first. Its docstring begins with a question and the answer; its
+decorator says what kind of claim it makes, and where that comes from ("the note" is A Toy Model of
+Interference Weights, "the sequel" Characterizing interference weights in a tiny language model).
+
+One language from first to last. Green: the circuit, or what is real. Orange: interference. Black
+and dashed: derived. Blue: the best score. A weight is a stick, and a matrix is rows of sticks.
 """
 import interference as itf  # before NumPy, as it sets the number of BLAS threads
 import toymodel as tm
@@ -16,34 +18,58 @@ import argparse
 import ast
 import functools
 import inspect
+import io
 import os
 import pathlib
+import sys
+import textwrap
 import time
+import traceback
 from types import MappingProxyType
+
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)      # a notebook exports its own, which may not exist here
 
 import matplotlib.style
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-GREEN, ORANGE, BLUE = "#00664B", "#E69F00", "#0072B2"
-STYLE = {"font.size": 15, "axes.titlesize": 16, "figure.titlesize": 18, "lines.linewidth": 3,
-         "figure.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
-         "svg.hashsalt": "interference weights"}
+GREEN = "#00664B"
+ORANGE = "#E69F00"
+BLUE = "#0072B2"
+DERIVED = {"color": "black", "linestyle": "--", "linewidth": 2.5}
+STYLE = {
+    "font.size": 20,
+    "axes.titlesize": 20,
+    "legend.fontsize": 20,
+    "figure.titlesize": 24,
+    "figure.titleweight": "bold",
+    "lines.linewidth": 4,
+    "lines.markersize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "interference weights",
+}
 SCORES = {  # what a score is called, and how its curve is drawn
-    "second_order": ("answers", {"color": "black"}),
-    "all_three": ("all three", {"color": BLUE}),
-    "era": ("ERA", {"color": "0.3"}),
-    "cosine": ("cosine", {"color": "0.3", "ls": "--"}),
+    "second_order": ("second order (needs answers)", {"color": "black"}),
+    "era_cosine": ("ERA × cosine", {"color": BLUE}),
+    "era": ("ERA", {"color": "0.35", "linestyle": "--"}),
+    "cosine": ("cosine", {"color": "0.35", "linestyle": ":"}),
+    "twera_floored": ("TWERA, floored", {"color": "0.6", "linestyle": "-."}),
     "weight": ("weight", {"color": "0.6"}),
-    "twera": ("TWERA", {"color": "0.5", "ls": "--"}),
-    "frequency": ("frequency", {"color": "0.6", "ls": ":"})}
-BARE = {"xticks": (), "yticks": (), "frame_on": False}
-FIGURES = {}                                       # name -> builder, in reading order
+    "frequency": ("frequency", {"color": "0.6", "linestyle": ":"}),
+}
+NO_AXES = {"xticks": (), "yticks": (), "frame_on": False}
+STAGES = (300, 1000, 3000, 10000)
+FIGURES = {}                                # name -> function, in reading order
 
-# --- Drawing --------------------------------------------------------------------------------------
 
-styled = matplotlib.style.context(STYLE, after_reset=True)     # whatever the user's settings are
+# --- Slides ---------------------------------------------------------------------------------------
+
+styled = matplotlib.style.context(STYLE, after_reset=True)      # whatever the user's settings are
 
 
 class Slide(Figure):
@@ -51,133 +77,295 @@ class Slide(Figure):
 
     draw = styled(Figure.draw)
     savefig = styled(Figure.savefig)
+    numbers = MappingProxyType({})
 
-
-def figure(status, source):
-    """Make a builder a figure of the lesson: in our style, its numbers plain, in FIGURES."""
-    def decorate(builder):
-        @functools.wraps(builder)
-        @styled
-        def build(seed=0, **settings):
-            slide, numbers = builder(seed, **settings)
-            return slide, {name: np.asarray(value).tolist() for name, value in numbers.items()}
-
-        build.__doc__ = f"{builder.__doc__}\n\nStatus: {status}. Source: {source}."
-        FIGURES[builder.__name__] = build
-        return build
-    return decorate
+    def _repr_png_(self):
+        """What a notebook shows."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
 
 
 def new_slide(title, columns=1, rows=1, **options):
-    """A Slide with its title and its axes, one or an array of them, or a dict for a mosaic."""
+    """A Slide with its title, and its axes: one of them, or an array."""
     slide = Slide(figsize=(12.8, 7.2), layout="constrained")
-    slide.suptitle(title)
-    if isinstance(columns, str):
-        return slide, slide.subplot_mosaic(columns, **options)
+    lines = 1 + len(title) // 66
+    slide.suptitle(textwrap.fill(title, 6 + len(title) // lines if lines > 1 else 66))
     return slide, slide.subplots(rows, columns, **options)
 
 
-def sticks(ax, U, real, scale=1.0, width=5, **labels):
-    """Weights as sticks, the rows of a matrix stacked: real ones green and thick, others not."""
-    U, real = np.atleast_2d(U, real)
+def figure(status, source):
+    """Make a function a figure of the lesson: checked settings, our style, listed in FIGURES."""
+    def decorate(draw):
+        signature = inspect.signature(draw)
+
+        @functools.wraps(draw)
+        def build(*arguments, **settings):
+            call = signature.bind(*arguments, **settings)
+            call.apply_defaults()
+            for name, value in call.arguments.items():
+                call.arguments[name] = checked_setting(name, value)
+            with matplotlib.style.context(STYLE, after_reset=True):
+                slide = draw(*call.args, **call.kwargs)
+                changed = changed_settings(draw, call.arguments)
+                if changed:
+                    words = ", ".join(f"{name} = {text}" for name, text in changed.items())
+                    slide.suptitle(f"{slide.get_suptitle()}\n({words})")
+            slide.numbers = {name: float(value) for name, value in slide.numbers.items()}
+            return slide
+
+        build.status = status
+        build.source = source
+        FIGURES[draw.__name__] = build
+        return build
+
+    return decorate
+
+
+def changed_settings(draw, settings):
+    """Those of the settings that are not a figure's defaults: a dict, name -> text."""
+    changed = {}
+    for name, parameter in inspect.signature(draw).parameters.items():
+        value = settings.get(name, parameter.default)
+        if value != parameter.default:
+            values = value if isinstance(value, tuple) else (value,)
+            changed[name] = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+    return changed
+
+
+def checked_setting(name, value):
+    """A setting in the type that figures expect. Raises ValueError in the user's words."""
+    if name in ("seed", "target"):
+        return value if name == "target" and value is None else tm.whole_number(name, value, 0)
+    if name in ("n", "m", "steps"):
+        return tm.whole_number(name, value, least=1)
+    if name == "vote":
+        tm.require(isinstance(value, bool), f"vote must be True or False, got {value!r}")
+        return value
+    if name == "letter":
+        is_letter = isinstance(value, str) and len(value) == 1 and value in tm.LETTERS
+        tm.require(is_letter, f"letter must be one of a to z, or a space, got {value!r}")
+        return value
+    if name in ("density", "decay"):
+        return share(name, value)
+    values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    tm.require(values, f"{name} must have at least one entry")
+    if name == "kinds":
+        for kind in values:
+            tm.require(kind in ("uniform", "binary"),
+                       f"kinds must be uniform, binary or both, got {kind!r}")
+        return values
+    return tuple(share(name, one) for one in values)            # densities, percents
+
+
+def share(name, value):
+    """A number above 0 and not above 1 (a percentage: not above 100)."""
+    most = 100 if name == "percents" else 1
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    tm.require(is_number and 0 < value <= most,
+               f"{name} must be above 0 and at most {most}, got {value!r}")
+    return float(value)
+
+
+# --- Drawing --------------------------------------------------------------------------------------
+
+def key(slide, green="real", orange="interference"):
+    """What green and orange mean in this picture, below it."""
+    entries = []
+    if green:
+        entries.append(Line2D([], [], color=GREEN, linewidth=10, label=green))
+    if orange:
+        entries.append(Line2D([], [], color=ORANGE, linewidth=10, label=orange))
+    slide.legend(handles=entries, loc="outside lower center", ncols=2, handlelength=1)
+
+
+def sticks(ax, U, real, scale=1.0, width=6):
+    """Weights as sticks, the rows of a matrix below each other: real ones green and thick."""
+    U = np.atleast_2d(U)
+    real = np.atleast_2d(real)
     i, j = np.indices(U.shape)
-    ax.hlines(-np.arange(len(U)), -0.6, U.shape[1] - 0.4, color="0.8", lw=1)
-    for kind, color, lw in ((~real, ORANGE, width / 2), (real, GREEN, width)):
-        ax.vlines(j[kind], -i[kind], scale * U[kind] - i[kind], color=color, lw=lw)
-    ax.set(**labels)
+    ax.hlines(-np.arange(len(U)), -0.6, U.shape[1] - 0.4, color="0.8", linewidth=1)
+    rest = ~real
+    ax.vlines(j[rest], -i[rest], scale * U[rest] - i[rest], color=ORANGE, linewidth=width / 2)
+    ax.vlines(j[real], -i[real], scale * U[real] - i[real], color=GREEN, linewidth=width)
 
 
-def dots(ax, across, up, real, size=9, **labels):
-    """One point for each weight, real ones green and on top; the line is where both are equal."""
-    ax.axline((0, 0), slope=1, color="0.7", lw=1.5, zorder=0)
-    for kind, color, area, mark in ((~real, ORANGE, size, "."), (real, GREEN, 4 * size, "^")):
-        ax.scatter(across[kind], up[kind], area, color, marker=mark, alpha=0.6, lw=0)
-    ax.set(**labels)
+def dots(ax, across, up, real, size=30):
+    """One point for each weight; real ones are green, larger, and on top."""
+    rest = ~real
+    ax.scatter(across[rest], up[rest], size, ORANGE, marker=".", linewidth=0, rasterized=True)
+    ax.scatter(across[real], up[real], 1.5 * size, GREEN, marker="^", linewidth=0, rasterized=True)
 
 
-def histogram(ax, weights, real, bins, **labels):
-    """How many weights have which value: interference orange, in front of it real ones green."""
-    ax.hist(weights[~real], bins, color=ORANGE)
-    ax.hist(weights[real], bins, color=GREEN)
-    ax.set(ylabel="number of weights", yscale="log", ylim=(0.7, None))
-    ax.set(**labels)
-
-
-def curve(ax, x, y, name, at=-1, shift=(8, 0), align="left", **style):
-    """A line with its name beside its point number `at`, `shift` points away."""
-    at = max(at, -len(x))
-    line, = ax.plot(x, y, **style)
-    ax.annotate(name, (x[at], y[at]), shift, textcoords="offset points", color=line.get_color(),
-                va="center", ha=align, weight="bold", fontsize=14)
-
-
-def arrow(ax, tip, color, lw=4):
+def arrow(ax, tip, color, width=5):
     """An arrow from the origin to a tip in the plane."""
-    ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>,head_width=0.4", "lw": lw,
+    ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>,head_width=0.5", "lw": width,
                                              "color": color, "shrinkA": 0, "shrinkB": 0})
 
-
-# --- What several figures measure -----------------------------------------------------------------
 
 def correlation(first, second, where):
     """Pearson's r of the entries of two matrices, where a third is true."""
     return float(np.corrcoef(first[where], second[where])[0, 1])
 
 
-def live(trained):
-    """Targets whose gate opens in more than 1 % of the examples, (n, 1) booleans."""
-    return (np.mean(trained.x @ trained.U.T + trained.b > 0, axis=0) > 0.01)[:, None]
+def named(letters):
+    """["h", "x", "z"] -> "h, x and z"; a space is written as "space"."""
+    words = ["space" if letter == " " else letter for letter in letters]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def free(trained):
-    """Share of interference that source j alone never shows at target i: max(U_ij, 0) <= -b_i."""
-    return np.mean((np.maximum(trained.U, 0) <= -trained.b[:, None])[~trained.is_real])
+# --- The first picture ----------------------------------------------------------------------------
 
+@figure("ours", "the sequel's 'interference weight in the wild'")
+def letters(seed=0, letter="q"):
+    """What does a wrong vote look like? Loud, for a letter that never follows, and without effect.
 
-def stored(trained):
-    """Indices of the features that a tied model represents: W_i longer than 1/2."""
-    return np.flatnonzero(np.linalg.norm(trained.model.W, axis=0) > 0.5)
-
-
-def predicted(trained):
-    """`predicted_effects` of a model."""
-    return itf.predicted_effects(trained.U, trained.b, trained.x, trained.task.A)
-
-
-# --- Chapter 1: sparse features share dimensions --------------------------------------------------
-
-@figure("reproduced, drawn anew", "the note")
-def one_output(seed, vote=False):
-    """Which of an output's 128 weights are circuit? A few, and the rest can go.
-
-    The output with most sources in A, and the first example that turns on half of its real ones.
-    vote: only what the model shows, for a class to guess.
+    Above: which letter follows in English. Middle: the weights of the model. Below: what the loss
+    would gain or lose without each. Beside the letter stands t, a common one.
     """
-    model = itf.block_model(seed)
-    A, U, b, x, y = model.task.A, model.U, model.b, model.x, model.y
-    i = np.argmax((A > 0).sum(axis=1))
-    real, score = model.is_real[i], model.scores["all_three"]
-    if vote:
-        slide, ax = new_slide("One output's 128 weights: which of them are circuit?")
-        ax.vlines(range(128), 0, U[i], color="black", lw=4)
-        ax.set(xlim=(-1, 128), xlabel="source j", yticks=())
-        return slide, {"real": real.sum()}
-    alone = np.eye(128)[i]                                       # only this output counts
-    before = itf.lifted_loss(U, b, x, y, importance=alone)
-    after = itf.lifted_loss(U * real, b, x, y, importance=alone, refit_bias=True)
-    example = x[np.argmax(np.mean(x[:, real] > 0, axis=1) >= 0.5)]
-    strips = {"A\nthe task": A[i], "U\nthe model": U[i], "\u0394L\nif one is\nremoved": model.dL[i],
-              "score\nall three": np.maximum(score[i] - np.median(score), 0),
-              "U x\none\nexample": U[i] * example}
-    slide, axes = new_slide(f"Of 128 weights {real.sum()} are real. Keep those, refit the bias: "
-                            f"error {before:.3f} \u2192 {after:.3f}", 1, 5, sharex=True)
-    for ax, (name, row) in zip(axes, strips.items()):
-        ax.axvspan(i // 16 * 16 - 0.5, i // 16 * 16 + 15.5, color="0.94")
-        sticks(ax, row, real, width=7, xlim=(-1, 128), yticks=())
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=14)
-        ax.spines["left"].set_visible(False)
-    axes[-1].set_xlabel("source j (green: real; orange: interference; grey: the output's block)")
-    return slide, {"error left": after / before, "real": real.sum()}
+    model = itf.letter_model(seed)
+    U = itf.centred(model.virtual_weights())
+    pairs = tm.letter_pairs()
+    _, dL = itf.letter_effects(U, model.b, pairs)
+    follows = pairs > 0                                          # (27, 27), in English
+    j = tm.LETTERS.index(letter)
+    loudest = U[follows[:, j], j].max()
+    loud = ~follows[:, j] & (U[:, j] >= loudest / 2)             # wrong, and half as loud
+    others = [tm.LETTERS[i] for i in np.flatnonzero(loud)]
+    if others:
+        title = f"After {named(letter)} the model also votes for {named(others)}, " \
+                f"which never {'follow' if len(others) > 1 else 'follows'}. It hardly matters"
+    else:
+        title = f"After {named(letter)} no letter that never follows gets half of the top vote"
+    slide, axes = new_slide(title, columns=2, rows=3, sharex=True)
+    for column, source in zip(axes.T, (letter, "t")):
+        k = tm.LETTERS.index(source)
+        column[0].set_title(f"after {named(source)}", weight="bold")
+        letter_column(column, pairs[:, k], U[:, k], dL[:, k])
+    for ax, name in zip(axes[:, 0], ("in\nEnglish", "weight", "helpful-\nness")):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+    key(slide, green="a letter that follows", orange="one that never follows")
+    slide.numbers = {"loud wrong votes": len(others),
+                     "their help / that of the right ones":
+                         np.abs(dL[loud, j]).sum() / dL[follows[:, j], j].sum()}
+    return slide
+
+
+def letter_column(axes, counts, weights, dL):
+    """Three rows of 27 bars for one source: English, the model's weights, their helpfulness."""
+    follows = counts > 0
+    colors = np.where(follows, GREEN, ORANGE)
+    for ax, row in zip(axes, (counts, weights, dL)):
+        ax.bar(range(27), row, 0.8, color=colors)
+        ax.axhline(0, color="0.5", linewidth=1)
+        ax.set(yticks=(), xticks=(), xlim=(-1, 27))
+        ax.spines[["left", "bottom"]].set_visible(False)
+        tall = np.flatnonzero(row >= row.max() * (0.5 if row is weights else 0.2))
+        for i in tall:
+            ax.text(i, row[i], tm.LETTERS[i].replace(" ", "space"), ha="center", va="bottom")
+        ax.margins(y=0.35)
+    axes[2].set_xlabel("next letter: space, a to z")
+
+
+# --- Chapter 1: sharing ---------------------------------------------------------------------------
+
+@figure("a definition, in the numbers of a trained pentagon", "the note, introduction")
+def circuit(seed=0):
+    """What is a virtual weight? The sum over all paths from a source to a target."""
+    W = itf.pentagon_models(seed, density=0.05)[0].model.W
+    W = W[:, np.argsort(np.arctan2(W[1], W[0]))]                 # in the order of their angles
+    U = W.T @ W
+    source = 1
+    target = 3
+    heights = np.linspace(1, 0, 5)
+    middles = (0.75, 0.25)
+    slide, (model, lifted) = new_slide("All paths from a source to a target add up to one weight",
+                                       columns=2, subplot_kw=NO_AXES)
+    model.set(title="the model", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
+    lifted.set(title="lifted: one virtual weight per pair", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
+    for height in heights:
+        for middle in middles:
+            model.plot([0, 1, 2], [height, middle, height], color="0.9", linewidth=1.5)
+        for other in heights:
+            lifted.plot([0, 2], [height, other], color="0.9", linewidth=1.5)
+    box = {"ha": "center", "va": "center", "bbox": {"color": "white", "pad": 1}}
+    for k, middle in enumerate(middles):
+        model.plot([0, 1], [heights[source], middle], color="black")
+        model.plot([1, 2], [middle, heights[target]], color=ORANGE)
+        model.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:.3f}", **box)
+        model.text(1.5, (heights[target] + middle) / 2, f"{W[k, target]:.3f}", **box)
+    lifted.plot([0, 2], heights[[source, target]], color=ORANGE)
+    lifted.plot([0, 2], heights[[source, source]], color=GREEN)
+    paths = " + ".join(f"({W[k, source]:.3f})({W[k, target]:.3f})" for k in range(2))
+    lifted.text(1, 0.5, f"{U[target, source]:.2f}", color="black", **box)
+    lifted.text(1, heights[source], f"{U[source, source]:.2f}", **box)
+    lifted.text(1, -0.2, f"{paths}\n= {U[target, source]:.2f}", ha="center", va="center")
+    for k, height in enumerate(heights):
+        circle(model, 0, height, f"$x_{k}$")
+        circle(model, 2, height, f"$z_{k}$")
+        circle(lifted, 0, height, f"$x_{k}$")
+        circle(lifted, 2, height, f"$z_{k}$")
+    for k, middle in enumerate(middles):
+        circle(model, 1, middle, f"$h_{k}$")
+    key(slide, green="what the task asks for", orange="interference")
+    slide.numbers = {"sum over paths": W[:, source] @ W[:, target], "U": U[target, source]}
+    return slide
+
+
+def circle(ax, x, y, name):
+    """A neuron with its name."""
+    ax.text(x, y, name, ha="center", va="center",
+            bbox={"boxstyle": "circle", "facecolor": "white", "linewidth": 2})
+
+
+def stored(model):
+    """Indices of the features that a tied model represents: arrows longer than 1/2."""
+    return np.flatnonzero(np.linalg.norm(model.model.W, axis=0) > 0.5)
+
+
+def plane_of(W):
+    """The columns of W (m, n) in a plane (2, n): across, along arrow 0; up, most of the rest."""
+    along = W[:, 0] / np.linalg.norm(W[:, 0])
+    across = along @ W
+    rest = W - np.outer(along, across)
+    directions, _, _ = np.linalg.svd(rest)
+    return np.array([across, directions[:, 0] @ rest])
+
+
+@figure("reproduced", "Toy Models of Superposition, introduction")
+def pentagon(seed=0, densities=(1.0, 0.2, 0.05), n=5, m=2, decay=0.9):
+    """How many features share two dimensions? The sparser they are, the more of them move in.
+
+    Importance falls by `decay` from each to the next. The best of four starts. Green: feature 0.
+    """
+    slide, axes = new_slide(f"The sparser the features, the more of them share {m} dimensions",
+                            columns=len(densities), rows=2, squeeze=False, height_ratios=(2, 1))
+    tm.require(n > m, f"n must be larger than m, got n = {n} and m = {m}")
+    for density, plane, row in zip(densities, axes[0], axes[1]):
+        model = itf.pentagon_models(seed, density, decay, n, m)[0]
+        tips = plane_of(model.model.W)
+        for k in stored(model):
+            plane.plot([tips[0, k], tips[0, k]], [0, tips[1, k]], ":", color="0.4", linewidth=2)
+            arrow(plane, tips[:, k], ORANGE if k else GREEN)
+            plane.text(1.25 * tips[0, k], 1.25 * tips[1, k], str(k), ha="center", va="center")
+        plane.set(title=f"density {density:g}", aspect="equal", xlim=(-1.6, 1.6),
+                  ylim=(-1.6, 1.6), **NO_AXES)
+        own = np.arange(n) == 0
+        sticks(row, model.U[0], own, width=14)
+        row.set(xticks=range(n), yticks=(), ylim=(-1.3, 1.6), xlabel="source j")
+        row.spines["left"].set_visible(False)
+    axes[1, 0].set_ylabel("row 0\nof U", rotation=0, ha="right", va="center")
+    key(slide, green="feature 0: arrow, own weight", orange="others, and their shadow on arrow 0")
+    slide.numbers = {"stored at the lowest density": len(stored(model)),
+                     "own weight": model.U.diagonal().max(),
+                     "narrowest gap (degrees)": narrowest_gap(tips[:, stored(model)])}
+    return slide
+
+
+def narrowest_gap(tips):
+    """The smallest angle between neighbours among arrows (2, k), in degrees."""
+    angles = np.sort(np.degrees(np.arctan2(tips[1], tips[0])))
+    return np.diff(angles, append=angles[0] + 360).min()
 
 
 FILM_STEPS = (0, 30, 60, 90, 120, 150, 180, 220, 260, 300, 400, 600)
@@ -186,532 +374,731 @@ FILM_STEPS = (0, 30, 60, 90, 120, 150, 180, 220, 260, 300, 400, 600)
 @functools.cache
 def film(seed):
     """W of a pentagon and of a simple model at FILM_STEPS of their training: two dicts by step."""
-    runs = []
-    for n, m, density, rate, scale in ((5, 2, 0.05, 1e-2, 0.3), (100, 20, 0.02, 1e-3, None)):
-        model = tm.TiedModel.initialise(tm.generator(seed), n, m, scale)
-        history = tm.train(model, tm.identity_task(n, density), FILM_STEPS[-1], learning_rate=rate,
-                           seed=seed, snapshots=FILM_STEPS, progress=itf.counter)
-        runs.append(MappingProxyType(
-            {step: itf.read_only(p["W"]) for step, p in history.snapshots.items()}))
-    return tuple(runs)
+    small = tm.TiedModel.initialise(tm.generator(seed), 5, 2, scale=0.3)
+    large = tm.TiedModel.initialise(tm.generator(seed), 100, 20)
+    of_small = tm.train(small, tm.identity_task(5, 0.05), FILM_STEPS[-1], learning_rate=1e-2,
+                        rng=seed, snapshots=FILM_STEPS, progress=itf.count_steps)
+    of_large = tm.train(large, tm.identity_task(100, 0.02), FILM_STEPS[-1], rng=seed,
+                        snapshots=FILM_STEPS, progress=itf.count_steps)
+    return ({step: itf.read_only(of_small.snapshots[step]["W"]) for step in FILM_STEPS},
+            {step: itf.read_only(of_large.snapshots[step]["W"]) for step in FILM_STEPS})
+
+
+def film_picture(seed, step):
+    """One picture of the film."""
+    small, large = film(seed)
+    U = large[step].T @ large[step]
+    own = np.eye(100, dtype=bool)
+    slide, (left, right) = new_slide("Each feature's own weight parts from the interference "
+                                     f"(step {step:3})", columns=2)
+    for tip in small[step].T:
+        arrow(left, tip, "black")
+    left.set(title="5 features in 2 dimensions", xlim=(-1.4, 1.4), ylim=(-1.4, 1.4),
+             aspect="equal", **NO_AXES)
+    bins = np.linspace(-1, 1.5, 51)
+    right.hist(U[~own], bins, color=ORANGE)
+    right.hist(U[own], bins, histtype="step", color=GREEN, linewidth=5)
+    right.set(title="100 features in 20 dimensions", xlabel="virtual weight", yscale="log",
+              ylim=(0.7, 20000), ylabel="number of weights")
+    key(slide, green="own weight, U$_{ii}$")
+    slide.numbers = {"own weight": U[own].mean(), "interference std": U[~own].std()}
+    return slide
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")
-def training(seed, step=FILM_STEPS[-1]):
-    """How do a pentagon and two kinds of weight come about? By parting: watch the film."""
-    small, large = (run[step] for run in film(seed))
-    U, diagonal = large.T @ large, np.eye(100, dtype=bool)
-    slide, (left, right) = new_slide(f"training step {step:3}", 2)
-    for tip in small.T:
-        arrow(left, tip, "black")
-    left.set(title="5 features in 2 dimensions", xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal",
-             **BARE)
-    histogram(right, U, diagonal, np.linspace(-1, 1.5, 51), title="100 features in 20 dimensions",
-              ylim=(0.7, 20000), xlabel="virtual weight (green: the diagonal)")
-    return slide, {"diagonal": U[diagonal].mean(), "interference std": U[~diagonal].std()}
+def training(seed=0):
+    """How do two kinds of weight come about? They part during training: watch the film."""
+    return film_picture(seed, FILM_STEPS[-1])
 
 
-@figure("a definition, with a trained pentagon's numbers", "the note, introduction")
-def circuit(seed):
-    """What is a virtual weight? The sum over all paths from a source to a target."""
-    W = itf.pentagon_models(seed, 0.05, 1.0)[0][1].model.W
-    W = W[:, np.argsort(np.arctan2(W[1], W[0]))]                 # in the order of their angles
-    U, heights, middles, j = W.T @ W, np.linspace(1, 0, 5), (0.72, 0.28), 1
-    slide, (small, lifted) = new_slide("All paths from a source to a target add up to one weight",
-                                       2, subplot_kw=BARE | {"xlim": (-0.25, 2.25)})
-    small.set_title("the model: through two dimensions")
-    lifted.set_title("lifted: one virtual weight for each pair")
-    for height in heights:
-        small.plot([0, 1, 2], [[height] * 2, middles, [height] * 2], color="0.88", lw=1.5)
-        lifted.plot([0, 2], [[height] * 5, heights], color="0.88", lw=1.5)
-    white = {"ha": "center", "bbox": {"color": "white", "pad": 1}}
-    for k, middle in enumerate(middles):
-        small.plot([0, 1], [heights[j], middle], color="black")
-        small.text(0.5, (heights[j] + middle) / 2, f"{W[k, j]:+.2f}", **white)
-    for i, color, lw in ((3, ORANGE, 3), (1, GREEN, 6)):
-        for k, middle in enumerate(middles):
-            small.plot([1, 2], [middle, heights[i]], color=color, lw=lw)
-            small.text(1.55, 0.45 * middle + 0.55 * heights[i], f"{W[k, i]:+.2f}", **white)
-        lifted.plot([0, 2], heights[[j, i]], color=color, lw=lw)
-        paths = " ".join(f"{path:+.3f}" for path in W[:, j] * W[:, i])
-        lifted.text(1.15, 0.42 * heights[j] + 0.58 * heights[i] + 0.09,
-                    f"$U_{{{i}{j}}}$ = {paths} = {U[i, j]:+.3f}", **white)
-    for ax, across, name in ((small, 0, "x"), (small, 1, "h"), (small, 2, "z"), (lifted, 0, "x"),
-                             (lifted, 2, "z")):
-        for k, height in enumerate(middles if name == "h" else heights):
-            ax.text(across, height, f"${name}_{k}$", ha="center", va="center", fontsize=18,
-                    bbox={"boxstyle": "circle", "fc": "w", "lw": 2})
-    return slide, {"sum over paths": W[:, j] @ W[:, 3], "U": U[3, j]}
+@figure("known (Welch bound, leverage scores)", "Toy Models of Superposition, dimensionality")
+def unavoidable(seed=0):
+    """How much interference must a row of U have? 1 / share - 1 of its own square, and no less.
 
-
-@figure("reproduced", "Toy Models of Superposition, introduction")
-def pentagon(seed, densities=(1, 0.2, 0.05), decay=0.9):
-    """How do 5 features share 2 dimensions? The sparser they are, the more of them move in.
-
-    Importance falls by `decay` from each to the next; the best of four starts.
+    A trained model for each case: density 1 (each stored feature has a dimension of its own), 0.2
+    (two share one), 0.05 (five share two).
     """
-    slide, axes = new_slide("The sparser, the more of them share. Shadows on arrow 0 are row 0 of "
-                            "U", len(densities), 2, squeeze=False)
-    for density, plane, rows in zip(densities, *axes):
-        model = itf.pentagon_models(seed, density, decay)[0][1]
-        W = model.model.W
-        e = W[:, 0] / np.linalg.norm(W[:, 0])                    # turn arrow 0 to the right
-        W = np.array([[e[0], e[1]], [-e[1], e[0]]]) @ W
-        for k in stored(model):
-            plane.plot([W[0, k]] * 2, [0, W[1, k]], ":", color="0.4", lw=2)
-            arrow(plane, W[:, k], ORANGE if k else GREEN)
-            plane.text(*(1.22 * W[:, k]), str(k), ha="center", va="center", weight="bold")
-        plane.axhline(0, color=GREEN, lw=1)
-        plane.set(title=f"density {density:g}: {len(stored(model))} stored", aspect="equal",
-                  xlim=(-1.6, 1.6), ylim=(-1.5, 1.5), **BARE)
-        sticks(rows, model.U, model.is_real, 0.42, 12, xticks=range(5), yticks=-np.arange(5),
-               yticklabels=[f"row {i}" for i in range(5)], xlabel="source j", ylim=(-4.6, 0.7))
-    angles = np.sort(np.degrees(np.arctan2(W[1], W[0])[stored(model)]))
-    gaps = np.diff(angles, append=angles[0] + 360)
-    return slide, {"narrowest gap (degrees)": gaps.min(), "diagonal": model.U.diagonal().max()}
+    slide, ax = new_slide("A row of U cannot have less interference than its share of a dimension "
+                          "allows")
+    slide.numbers = {}
+    for place, (name, density) in enumerate({"alone": 1.0, "pair": 0.2, "pentagon": 0.05}.items()):
+        model = itf.pentagon_models(seed, density, decay=0.9)[0]
+        i = stored(model)[0]
+        squares = (model.U[i] / model.U[i, i])**2
+        least = 1 / itf.shares(model.U)[i]
+        ax.bar(place, 1, 0.5, color=GREEN)
+        ax.bar(place, squares.sum() - 1, 0.5, 1, color=ORANGE)
+        ax.plot([place - 0.35, place + 0.35], [least, least], **DERIVED)
+        ax.text(place + 0.37, least, f"1 / share\n= {least:.2f}", va="center")
+        slide.numbers[f"price times share, {name}"] = squares.sum() / least
+    ax.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], xlim=(-0.5, 2.8),
+           ylim=(0, 2.9), ylabel="squares of the row, own = 1")
+    key(slide, green="own weight, squared", orange="interference, squared and added up")
+    return slide
 
 
-@figure("derived; how near, and what the relu leaves: ours", "Toy Models; Persona Vectors (2025)")
-def price_of_sharing(seed, densities=(0.25, 0.1, 0.02, 0.001)):
-    """What does it cost to share a dimension? At least 1 / share, and training comes near."""
-    slide, (shapes, near, steered) = new_slide("No read-out pays less than 1 / its share", 3)
-    for place, k in enumerate((1, 2, 5)):                        # k arrows, evenly spread
-        squares = np.cos(2 * np.pi * np.arange(k) / k)**2
-        for j, square in enumerate(squares):
-            shapes.bar(place, square, 0.7, squares[:j].sum(), color=ORANGE if j else GREEN, ec="w")
-        shapes.text(place, squares.sum() + 0.05, f"{squares.sum():.3g}", ha="center", weight="bold")
-    shapes.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], ylim=(0, 2.9),
-               title="row of U, squared: the price", ylabel="$|U_i|^2 / U_{ii}^2$")
-    numbers = {"mean price": itf.price(itf.simple_model(seed).U).mean()}
-    for name, model, at, up, color, line in (
-            ("tied", itf.simple_model(seed), 50, -14, "0.6", "-"),
-            ("untied, density 0.1", itf.untied_model(seed, 0.1), 88, 16, "0.3", "--"),
-            ("untied, density 0.02", itf.untied_model(seed, 0.02), 75, 16, "black", "-")):
-        over = np.sort(itf.price(model.U) * itf.shares(model.U))
-        curve(near, range(100), over, name, at, (0, up), "right", color=color, ls=line)
-        numbers[f"price times share, {name}"] = np.median(over)
-    near.axhline(1, color="black", lw=1)
-    near.set(title="price times share (least: 1)", xlabel="feature, sorted", ylim=(0.9, 2))
-    effects = []
-    for density in densities:
-        model = itf.simple_model(seed, density, converged=True)
-        effects.append(np.mean([itf.steering_side_effects(model.model, model.x, j)
-                                for j in stored(model)[::9]], axis=0))
-        numbers[f"side effects at {density:g}"] = effects[-1][1]
-    before, after = np.transpose(effects)
-    for words, effect, color in (("before the relu", before, "0.5"), ("after it", after, "black")):
-        curve(steered, densities, effect, words, -2, (-4, 16), "right", color=color, marker="o")
-    steered.set(title="side effects of steering, tied", xscale="log", ylim=(0, 5),
-                xlabel="density of features", xticks=densities, xticklabels=densities)
-    steered.minorticks_off()
-    return slide, numbers
+# --- Chapter 2: two kinds of weights --------------------------------------------------------------
 
-
-# --- Chapter 2: so weights share too --------------------------------------------------------------
-
-@figure("reproduced", "the note")
-def decomposition(seed):
-    """Can U be split into real and interference weights? Yes, and here two definitions agree."""
+@figure("reproduced", "the note, figures 6 and 7")
+def decomposition(seed=0):
+    """Can U be split into circuit and interference? Yes; here two definitions agree."""
     model = itf.simple_model(seed)
-    U, real, start = model.U, model.is_real, (model.U, model.b, model.task)
-    U_star, _ = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
-    U_fixed, _ = itf.ideal_weights(*start, seed=seed, only=("U",), progress=itf.counter)
-    slide, axes = new_slide("What training left is a diagonal and interference, by both "
-                            "definitions", "Urs;Utu", subplot_kw=BARE)
-    parts = (("U: every row is one output", U),
-             ("= U*, the ideal (Definition 1)", U_star), ("+ interference", U - U_star),
-             ("= real by loss (Definition 2)", real * U), ("+ interference", ~real * U))
-    for ax, (title, part) in zip(axes.values(), parts):          # drawn: a corner of 16 x 16
-        sticks(ax, part[:16, :16], real[:16, :16], 1.1, 7, title=title)
-    return slide, {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
-                   "U* off identity": np.abs(U_star - model.task.A).max(),
-                   "U* diagonal, bias fixed": np.diag(U_fixed).mean()}
+    U = model.U
+    real = model.is_real
+    U_star, _ = itf.ideal_weights(U, model.b, model.task, rng=seed, progress=itf.count_steps)
+    U_fixed, _ = itf.ideal_weights(U, model.b, model.task, rng=seed, only=("U",),
+                                   progress=itf.count_steps)
+    slide, axes = new_slide("What training left is the identity plus interference (8 of 100 "
+                            "targets)", columns=3, rows=2, subplot_kw=NO_AXES)
+    drawn_rows(axes[0, 0], U, real, "U, the model")
+    drawn_rows(axes[0, 1], U_star, real, "= ideal U*")
+    drawn_rows(axes[0, 2], U - U_star, real, "+ the difference")
+    drawn_rows(axes[1, 0], U, real, "U, the model")
+    drawn_rows(axes[1, 1], U * real, real, "= weights that help")
+    drawn_rows(axes[1, 2], U * ~real, real, "+ all others")
+    axes[0, 0].set_ylabel("Definition 1\nsubtracts", labelpad=20)
+    axes[1, 0].set_ylabel("Definition 2\nsorts", labelpad=20)
+    key(slide)
+    slide.numbers = {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
+                     "U* off identity": np.abs(U_star - model.task.A).max(),
+                     "U* diagonal, bias fixed": np.diag(U_fixed).mean()}
+    return slide
 
 
-@figure("reproduced", "the note; Towards Monosemanticity (2023), its Hebrew and base64 features")
-def weight_histograms(seed):
-    """Could one tell from the weights alone? In the simple model yes; with many sizes, no."""
-    simple, block = itf.simple_model(seed), itf.block_model(seed)
-    slide, axes = new_slide("A bump apart from the bulk, but only while real weights have one size",
-                            2, 2, sharex="col")
-    most = np.argmax((block.task.A > 0).sum(axis=1))             # the row that `one_output` shows
-    for (top, row), model, i, name in zip(axes.T, (simple, block), (0, most), ("simple", "block")):
-        bins = np.linspace(model.U.min(), model.U.max(), 51)
-        histogram(top, model.U, model.is_real, bins, title=f"{name} model: all its weights")
-        histogram(row, model.U[i], model.is_real[i], bins, title=f"row {i}: one output",
-                  xlabel="virtual weight")
-    hidden = block.U[block.is_real] < np.quantile(block.U[~block.is_real], 0.99)
-    return slide, {"real below the top 1 % of interference": hidden.mean(), "free": free(simple)}
+def drawn_rows(ax, U, real, title):
+    """The first 8 rows and 24 columns of a matrix as sticks, with a title."""
+    sticks(ax, U[:8, :24], real[:8, :24], scale=1.3, width=7)
+    ax.set(title=title, ylim=(-8, 1.6))
 
 
-@figure("reproduced; what the start does, ours", "the note")
-def two_models(seed):
-    """Does interference repeat when a model is trained again? Not from another start."""
-    early, late = itf.simple_model, functools.partial(itf.simple_model, converged=True)
-    pairs = {"another start, 300 steps": (early(seed), early(seed, start=seed + 1)),
-             "another start, 3000 steps": (late(seed), late(seed + 1)),
-             "same start, other data": (late(seed), late(seed + 1, start=seed))}
-    slide, axes = new_slide("Train again from another start: the real weights come back, "
-                            "interference does not", 3, sharex=True, sharey=True)
+@figure("reproduced", "the note, figures 8, 9 and 14")
+def weight_histograms(seed=0, steps=1000, density=0.3):
+    """Could you tell real weights from interference by their size? In the simple model only."""
+    simple = itf.simple_model(seed)
+    block = itf.block_model(seed, density=density, steps=steps)
+    slide, (left, right) = new_slide("Real weights stand apart in the simple model, but not once "
+                                     "they have many sizes", columns=2)
+    outlined_histogram(left, simple.U, simple.is_real)
+    left.set(title="simple model", ylabel="number of weights")
+    outlined_histogram(right, block.U, block.is_real)
+    right.set(title="block model")
+    key(slide)
+    interference = block.U[~block.is_real]
+    hidden = block.U[block.is_real] < np.quantile(interference, 0.99)
+    tall = np.sort(block.U, axis=None)[::-1][:block.is_real.sum()]
+    slide.numbers = {"real below the top 1 % of interference": hidden.mean(),
+                     "real among as many tallest": np.mean(block.is_real[block.U >= tall[-1]]),
+                     "real": block.is_real.sum(), "share that helps at all": np.mean(block.dL > 0)}
+    return slide
+
+
+def outlined_histogram(ax, U, real):
+    """How many weights have which value: interference filled, real ones outlined, both visible."""
+    bins = np.linspace(U.min(), U.max(), 41)
+    ax.hist(U[~real], bins, color=ORANGE)
+    ax.hist(U[real], bins, histtype="step", color=GREEN, linewidth=5)
+    ax.set(yscale="log", ylim=(0.7, None), xlabel="virtual weight")
+
+
+def typical_target(model):
+    """A target of the block model whose tallest sticks are not all real, for `one_target`.
+
+    Of all targets with four real weights or more: the one with the most interference among as many
+    tallest as are real.
+    """
+    wrong = np.full(len(model.U), -1)
+    for i, real in enumerate(model.is_real):
+        if real.sum() >= 4:
+            tallest = itf.ranking(model.U[i])[:real.sum()]
+            wrong[i] = np.count_nonzero(~real[tallest])
+    return int(np.argmax(wrong))
+
+
+@figure("reproduced, drawn anew", "the note, figure 12: base64")
+def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
+    """Which of a target's 128 weights are real? Not simply the tallest.
+
+    target: by default one whose tallest sticks are not all real. vote: show only the weights, with
+    a letter on the ten tallest, for a class to guess.
+    """
+    model = itf.block_model(seed, density=density, steps=steps)
+    tm.require(target is None or target < 128, f"target must be in 0..127, got {target}")
+    i = typical_target(model) if target is None else target
+    real = model.is_real[i]
+    tallest = itf.ranking(model.U[i])
+    right = np.count_nonzero(real[tallest[:real.sum()]])
+    numbers = {"real": real.sum(), "real among as many tallest": right}
+    if vote:
+        slide, ax = new_slide(f"One target's 128 weights. {real.sum()} of them are real: which?")
+        ax.vlines(range(128), 0, model.U[i], color="black", linewidth=5)
+        ax.axhline(0, color="0.5", linewidth=1)
+        for letter, j in zip("ABCDEFGHIJ", np.sort(tallest[:10])):
+            ax.text(j, model.U[i, j], letter, ha="center", va="bottom", weight="bold")
+        ax.set(xlim=(-1, 128), xlabel="source j", ylabel="weight")
+        slide.numbers = numbers
+        return slide
+    title = f"{real.sum()} of this target's 128 weights are real, but only {right} of its " \
+            f"{real.sum()} tallest"
+    slide, (above, below) = new_slide(title, rows=2, sharex=True)
+    sticks(above, model.U[i], real, width=9)
+    sticks(below, 1000 * model.dL[i], real, width=9)
+    above.set_ylabel("weight")
+    below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
+    key(slide)
+    slide.numbers = numbers
+    return slide
+
+
+@figure("reproduced; what the start does, ours", "the note, figure 10")
+def two_models(seed=0):
+    """Does interference come back if you train again? Not from another start."""
+    model = itf.simple_model(seed, converged=True)
+    other = itf.simple_model(seed + 1, converged=True)
+    same_start = itf.simple_model(seed + 1, start=seed, converged=True)
+    interference = ~model.is_real
+    slide, (left, right) = new_slide("Train again from another start: the real weights come back, "
+                                     "interference does not", columns=2, sharex=True, sharey=True)
+    dots(left, model.U, other.U, model.is_real)
+    dots(right, model.U, same_start.U, model.is_real)
+    r_other = correlation(model.U, other.U, interference)
+    r_same = correlation(model.U, same_start.U, interference)
+    left.set(title=f"another start: r = {r_other:.2f}", xlabel="weight", aspect="equal",
+             ylabel="trained again")
+    right.set(title=f"same start, new data: r = {r_same:.2f}", xlabel="weight", aspect="equal")
+    key(slide, orange="interference (r is of these)")
+    early = itf.simple_model(seed)
+    early_other = itf.simple_model(seed, start=seed + 1)
+    slide.numbers = {"r, another start": r_other, "r, same start, other data": r_same,
+                     "r, another start, 300 steps":
+                         correlation(early.U, early_other.U, ~early.is_real)}
+    return slide
+
+
+@figure("reproduced; where it repeats, ours", "the note, figures 13 and 15")
+def learned_vs_ideal(seed=0, steps=1000, density=0.3):
+    """Did training find the circuit? It found most of it, too small, and interference besides."""
+    model = itf.block_model(seed, density=density, steps=steps)
+    again = itf.block_model(seed, run=1, density=density, steps=steps)
+    A = model.task.A
+    U = model.U
+    in_circuit = A > 0
+    slide, ax = new_slide("Most of the circuit is learned, but too small")
+    dots(ax, A, U, in_circuit, size=60)
+    ax.axline((0, 0), slope=1, color="0.5", linewidth=2)
+    ax.text(0.80, 0.86, "as asked for", ha="right")
+    white = {"ha": "center", "weight": "bold", "bbox": {"color": "white", "pad": 2}}
+    ax.text(0.75, 0.35, "shrinkage", **white)
+    ax.text(0.5, -0.15, "unlearned", **white)
+    ax.set(xlabel="what the task asks for, A", ylabel="what was learned, U", xlim=(-0.03, 1.03))
+    key(slide, green="in the circuit", orange="interference")
+    both = model.live & again.live
+    block = np.kron(np.eye(8), np.ones((16, 16))) > 0
+    outside = A == 0
+    slide.numbers = {"too small": np.mean(U[in_circuit] < A[in_circuit]),
+                     "interference std": U[outside].std(),
+                     "r of two runs, in A": correlation(U, again.U, in_circuit & both),
+                     "r of two runs, inside blocks": correlation(U, again.U,
+                                                                 block & outside & both),
+                     "r of two runs, between blocks": correlation(U, again.U, ~block & both)}
+    return slide
+
+
+# --- Chapter 3: what a weight does ----------------------------------------------------------------
+
+def slope_of(x):
+    """What the law says of dL / F while the gate stays open, for x (B, n)."""
+    return 2 * np.mean(x)**2 / np.mean(x**2) - 1
+
+
+@figure("two branches, as in the sequel; the line is derived, ours", "the sequel, bifurcation plot")
+def branches(seed=0, steps=1000, density=0.3):
+    """Does a weight help? Its effectiveness sorts the two kinds; its size mixes them."""
+    model = itf.block_model(seed, density=density, steps=steps)
+    in_circuit = model.task.A > 0
+    outside = ~in_circuit
+    F = 1000 * model.F
+    dL = 1000 * model.dL
+    slope = slope_of(model.x)
+    word = "harm" if slope < 0 else "help"
+    slide, (left, right) = new_slide(f"Interference does {word} in proportion to what it does, "
+                                     "not to its size", columns=2, sharey=True)
+    dots(left, F, dL, in_circuit, size=90)
+    dots(right, np.abs(model.U), dL, in_circuit, size=90)
+    most = 1.3 * F[outside].max()
+    left.plot([0, most], [0, slope * most], **DERIVED, label=f"derived: slope {slope:.2f}")
+    left.legend(loc="upper right")
+    bottom = 1.25 * min(dL[outside].min(), 0)
+    left.set(xlabel="effectiveness × 1000", ylabel="helpfulness × 1000", xlim=(0, most),
+             ylim=(bottom, -2.5 * bottom if slope < 0 else 1.3 * dL[outside].max()))
+    right.set(xlabel="size of the weight")
+    key(slide, green="in the circuit", orange="interference")
+    live = outside & model.live
+    slide.numbers = {"dL / F outside A": dL[outside].sum() / F[outside].sum(), "derived": slope,
+                     "r of dL and F": correlation(dL, F, live),
+                     "r of dL and U^2": correlation(dL, model.U**2, live)}
+    return slide
+
+
+@figure("derived, then measured; ours", "`predicted_helpfulness`")
+def law(seed=0, densities=(0.1, 0.3, 0.5, 0.7, 0.9), kinds=("uniform", "binary")):
+    """Which share of what interference does is help or harm? The features decide, as derived.
+
+    For each kind and density a block model is trained. Mean ablation replaces a weight's source by
+    its mean, not by 0 (4,096 examples).
+    """
+    slide, ax = new_slide("Whether interference harms or helps is decided by the features; "
+                          "without its mean it only harms")
+    lines = {"uniform": (1.5, ORANGE, "o"), "binary": (2.0, "black", "s")}
     numbers = {}
-    for ax, (name, (one, again)) in zip(axes, pairs.items()):
-        numbers[f"r, {name}"] = r = correlation(one.U, again.U, ~one.is_real)
-        dots(ax, one.U, again.U, one.is_real, 6, title=f"{name}\nr = {r:.2f}", aspect="equal",
-             xlabel="U", ylabel="U, trained again")
-    return slide, numbers
+    means = []
+    for kind in kinds:
+        rise, color, marker = lines[kind]
+        measured = []
+        for density in densities:
+            model = itf.block_model(seed, density=density, binary=kind == "binary")
+            outside = model.task.A == 0
+            ratio = model.dL[outside].sum() / model.F[outside].sum()
+            measured.append(ratio)
+            numbers[f"{kind}, density {density:g}"] = ratio
+            if kind == "uniform":
+                means.append(mean_ablation_ratio(model, outside))
+        ax.plot([0, 1], [-1, rise - 1], **DERIVED)
+        ax.plot(densities, measured, marker, color=color, markersize=18,
+                label=f"{kind} features")
+    ax.plot([], [], **DERIVED, label="derived")
+    if means:
+        ax.plot(densities, means, "x", color="0.4", markersize=16, markeredgewidth=5,
+                label="uniform, mean ablation")
+        numbers["mean ablation, highest"] = max(means)
+    ax.axhline(0, color="0.5", linewidth=1.5)
+    ax.text(0.005, 0.04, "↑ help")
+    ax.text(0.005, -0.13, "↓ harm")
+    ax.set(xlabel="density of the features", ylim=(-1.15, 1.05), xlim=(0, 1),
+           ylabel="helpfulness / effectiveness\noutside the circuit")
+    ax.legend(loc="upper left", bbox_to_anchor=(0.1, 1.02))
+    slide.numbers = numbers
+    return slide
 
 
-@figure("reproduced; where it repeats, ours", "the note")
-def learned_vs_ideal(seed):
-    """Did training find the circuit, and does interference repeat? Smaller; inside blocks."""
-    model, again = itf.block_model(seed), itf.block_model(seed, 1)
-    A, U, real = model.task.A, model.U, model.is_real
-    block, both = np.kron(np.eye(8), np.ones((16, 16))) > 0, live(model) & live(again)
-    inside = block & (A == 0) & both
-    slide, axes = new_slide("Learned too small; what repeats is inside the blocks", 2, 2)
-    left, *runs = axes.T.flat
-    dots(left, A[A > 0], U[A > 0], real[A > 0], 25, xlabel="ideal weight A", ylabel="U")
-    left.text(0.98, 0.42, "shrinkage", ha="right", weight="bold")
-    left.text(0.4, -0.14, "unlearned", ha="right", weight="bold")
-    numbers = {}
-    for ax, place, where in ((runs[0], "in A", (A > 0) & both),
-                             (runs[1], "inside blocks, not in A", inside),
-                             (runs[2], "between blocks", ~block & both)):
-        numbers[f"r, {place}"] = r = correlation(U, again.U, where)
-        dots(ax, U[where], again.U[where], real[where], 20, title=f"{place}: r = {r:.2f}",
-             xlabel="U", ylabel="U, run 2", xlim=(-0.4, 1.1), ylim=(-0.4, 1.1))
-    return slide, {**numbers, "too small": np.mean(U[A > 0] < A[A > 0]),
-                   "r of A A^T A and both runs": correlation(A @ A.T @ A, U + again.U, inside),
-                   "targets that hardly fire": np.sum(~live(model))}
+def mean_ablation_ratio(model, where):
+    """dL / F of the weights `where`, if a weight's source is replaced by its mean."""
+    x = model.x[:4096]
+    y = model.y[:4096]
+    dL = itf.helpfulness(model.U, model.b, x, y, mean=True)
+    F = itf.effectiveness(model.U, model.b, x, mean=True)
+    return dL[where].sum() / F[where].sum()
 
 
-# --- Chapter 3: what each weight does -------------------------------------------------------------
-
-@figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1990)")
-def one_weight(seed):
+@figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1989)")
+def one_weight(seed=0):
     """Why does training leave harmful weights in? It cannot move one weight alone.
 
-    The loss of one output of the pentagon if one weight were another: exact, and as a parabola.
+    Left: the loss of target 0 of the pentagon, if one interference weight were another. Right: the
+    slope of the loss along each of the 25 virtual weights, and along each of the 10 numbers of W.
     """
-    model, block = itf.pentagon_models(seed, 0.05, 1.0)[0][1], itf.block_model(seed)
-    u, x, y = model.U[0].astype(float), model.x, model.y[:, 0]
-    z = x @ u + model.b[0]
-    now, gate = 1000 * np.mean((tm.relu(z) - y)**2), z > 0
-    slide, axes = new_slide("Training has ended, and no slope is 0: a weight cannot move alone", 2)
-    for ax, j, name, color in zip(axes, (0, np.argsort(u)[-2]), ("real", "interference"),
-                                  (GREEN, ORANGE)):
-        values = np.linspace(0, 1.15 * u[j], 60)
-        step = values - u[j]
-        exact = [1000 * np.mean((tm.relu(z + s * x[:, j]) - y)**2) for s in step]
-        slope = 2000 * np.mean(gate * (z - y) * x[:, j])
-        line = now + slope * step
-        parabola = line + 1000 * np.mean(gate * x[:, j]**2) * step**2
-        curve(ax, values, exact, "exact", 5, (0, -22), color=color, lw=6)
-        curve(ax, values, parabola, "parabola: gates held", 14, (12, 14), color="black", ls="--")
-        curve(ax, values[35:], line[35:], f"slope {slope:+.1f}", 0, (-8, 8), "right", color="0.4")
-        ax.plot(u[j], now, "o", color=color, mec="black", ms=16, zorder=5)
-        ax.set(title=f"{name} weight, trained to {u[j]:.2f}", xlabel="if it were")
-    axes[0].set_ylabel("error of output 0, \u00d7 1000")
-    estimate, of_block = (itf.second_order_effects(m.U, m.b, m.x, m.y) for m in (model, block))
-    outside = block.task.A == 0
-    wrong = ((estimate > 0) != (model.dL > 0))[(model.U > 0) & ~model.is_real]
-    return slide, {"parabola of the wrong sign": wrong.mean(),
-                   "harm that it sees, block": of_block[outside].sum() / block.dL[outside].sum()}
+    model = itf.pentagon_models(seed, density=0.05)[0]
+    x, y = model.task.batch(tm.generator((seed, 5)), 2**18)
+    u = model.U[0].astype(np.float64)
+    j = np.argsort(u)[-2]                                        # the largest interference weight
+    values = np.linspace(0, 1.6 * u[j], 40)
+    errors = []
+    for value in values:
+        row = u.copy()
+        row[j] = value
+        errors.append(np.mean((tm.relu(x @ row + model.b[0]) - y[:, 0])**2))
+    now = np.mean((tm.relu(x @ u + model.b[0]) - y[:, 0])**2)
+    lifted = tm.LiftedModel(model.U, model.b)
+    _, along_U = lifted.loss_and_gradients(x, y)
+    _, along_W = model.model.loss_and_gradients(x, y)
+    dU = np.sort(np.abs(along_U["U"]), axis=None)[::-1]
+    dW = np.sort(np.abs(along_W["W"]), axis=None)[::-1]
+    slide, (left, right) = new_slide("Each virtual weight would roll downhill, but no one of them "
+                                     "can move alone", columns=2)
+    left.plot(values, 1000 * np.array(errors), color=ORANGE)
+    left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
+    left.annotate("trained to here", (u[j], 1000 * now), (0, 60), textcoords="offset points",
+                  ha="center", arrowprops={"arrowstyle": "->", "lw": 2})
+    left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000")
+    right.bar(range(25), 1000 * dU, 0.8, color=ORANGE, label="25 weights of U")
+    right.bar(range(27, 37), 1000 * dW, 0.8, color="0.3", label="10 numbers of W")
+    right.set(xticks=(), ylabel="slope of the loss (size), × 1000")
+    right.legend(loc="upper right")
+    slide.numbers = {"slopes of U over those of W (rms)": np.sqrt(np.mean(dU**2) / np.mean(dW**2)),
+                     "error without it over now": errors[0] / now}
+    return slide
 
 
-@figure("derived, then measured; ours", "`predicted_effects`")
-def law(seed, densities=(0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.9)):
-    """Can one know without an ablation what a weight does? Outside the circuit, nearly.
+# --- Chapter 4: finding the circuit ---------------------------------------------------------------
 
-    Models of other densities are trained like the block model. Helping: of effects above 0.001.
-    """
-    model = itf.block_model(seed)
-    outside = model.task.A == 0
-    derived, exact = 1000 * predicted(model)[outside], 1000 * model.dL[outside]
-    slope = derived @ exact / (derived @ derived)
-    slide, (left, right) = new_slide("Outside the circuit a weight does harm, as its square; above "
-                                     "density 2/3, help", 2)
-    end = np.array([derived.min(), 0])
-    left.plot(derived, exact, ".", color=ORANGE, ms=6, rasterized=True)
-    curve(left, end, end, "as derived", 0, (12, 0), color="black", lw=1.5)
-    curve(left, end, slope * end, f"slope {slope:.2f}:\nthe relu hides the rest", 0, (0, 200),
-          color="black", ls=":")
-    left.set(xlabel=r"derived $\Delta L \times 1000$:  $-q\,(\sigma^2 - \mu^2)\,U^2$",
-             ylabel=r"exact $\Delta L \times 1000$", title=f"{outside.sum()} weights outside A")
-    numbers = {"r outside A": correlation(predicted(model), model.dL, outside), "slope": slope,
-               "r of -U^2 alone": correlation(-model.U**2, model.dL, outside)}
-    models = [itf.block_model(seed, 0, density) for density in densities]
-    sums = [other.dL[outside].sum() for other in models]
-    formula = [predicted(other)[outside].sum() for other in models]
-    curve(right, densities, formula, "derived", 0, (16, -6), color="black", ls=":")
-    curve(right, densities, sums, "measured", 0, (-8, 26), color=ORANGE, marker="o", ms=12)
-    large = [other.dL[outside & (np.abs(other.dL) > 1e-3)] for other in models]
-    numbers |= {f"helping at density {s:g}": np.mean(e > 0) for s, e in zip(densities, large)}
-    right.axhline(0, color="black", lw=1)
-    right.axvline(2 / 3, color="black", lw=1)
-    right.text(0.655, max(sums), "E[x]\u00b2 = Var x\nat density 2/3", ha="right", va="top")
-    right.set(xlabel="density of features", title="all their effects, summed: harm, then help")
-    return slide, numbers | {"where the sum turns": np.interp(0, sums, densities)}
-
-
-# --- Chapter 4: what finds the circuit ------------------------------------------------------------
-
-@figure("reproduced", "the note, its figures on heuristics")
-def heuristics(seed):
-    """What finds real weights? Scores from activations find some, answers nearly all."""
-    model = itf.block_stages(seed)[300]
-    slide, (left, right) = new_slide("Cheap scores find the top, not the tail", 2, sharey=True)
+@figure("reproduced; ERA × cosine, ours", "the note, figures 16 and 17")
+def heuristics(seed=0, steps=300, density=0.3):
+    """What finds real weights cheaply? ERA, and better still ERA times a cosine; not the weight."""
+    model = itf.block_model(seed, density=density, steps=steps)
+    slide, (left, right) = new_slide("Cheap scores find the top of the list, but not the rest",
+                                     columns=2, sharey=True)
     numbers = {}
-    for name, place, shift in (("frequency", 0.16, (-4, 18)), ("twera", 0.13, (2, 12)),
-                               ("weight", 0.27, (-62, -2)), ("era", 0.5, (6, 6)),
-                               ("second_order", 0.85, (-80, -12))):
-        words, line = SCORES[name]
-        precision, recall = itf.precision_recall(model.scores[name], model.is_real)
-        numbers[f"average precision, {words}"] = model.average_precision(name)
-        curve(left, recall, precision, words, np.searchsorted(recall, place), shift, **line)
-        right.plot(itf.loss_gain(model.scores[name], model.dL), precision, **line)
-    oracle, whole = model.dL[model.is_real].sum(), model.dL.sum()
-    right.axvspan(whole, oracle, color="0.93")
-    right.axvline(whole, color="black", lw=2, ls=":")
-    right.plot(oracle, 1, "k*", ms=22)
-    right.axhline(0.8, color="0.7", lw=1.5, zorder=0)
-    right.text(oracle, 1.04, "oracle", ha="right")
-    right.text(whole / 3, 0.81, "80 % precision")
-    right.text(0.98 * whole, 0.13, "same loss as\nthe original", ha="right", rotation=90)
-    left.set(title="what is found after 300 steps", ylim=(0, 1.1),
-             xlabel="recall: share of the real weights that is kept",
-             ylabel="precision: share of what is kept that is real")
-    right.set(xlabel="loss gain: sum of \u0394L over what is kept", title="what it is worth")
-    return slide, numbers | {"all over oracle": whole / oracle}
+    for name, (words, line) in SCORES.items():
+        if name == "cosine":
+            continue
+        score = model.scores[name]
+        precision, recall = itf.precision_recall(score, model.is_real)
+        left.plot(recall, precision, label=words, **line)
+        right.plot(itf.loss_gain(score, model.dL), precision, **line)
+        numbers[f"average precision, {words}"] = itf.average_precision(precision, recall)
+    oracle = model.dL[model.is_real].sum()
+    whole = model.dL.sum()
+    right.axvline(whole, color="0.5", linewidth=2)
+    right.text(0.97 * whole, 0.5, "all weights", ha="right")
+    right.plot(oracle, 1, "*", color=GREEN, markersize=26, clip_on=False)
+    right.text(oracle, 1.06, "only real ones", ha="right", color=GREEN)
+    left.set(xlabel="recall", ylabel="precision", ylim=(0, 1.12), xlim=(0, 1))
+    right.set(xlabel="loss gain: helpfulness, added up", xlim=(0, 1.05 * oracle))
+    slide.legend(loc="outside lower center", ncols=3)
+    slide.numbers = numbers | {"all over oracle": whole / oracle}
+    return slide
 
 
 @figure("ours", "the note's question 'Can we beat this?'")
-def beyond(seed):
-    """Can we beat this? Once the model has learned: directions and activations together do.
-
-    Blurred: A as the best linear read-out would have it. In brackets: what a score needs.
-    """
-    models = itf.block_stages(seed)
-    A, V = models[1000].task.A, itf.row_space(models[1000].U)
-    blurred = A @ V.T @ V
-    slide, axes = new_slide("A sparse code sharpens what the bottleneck has blurred; all three "
-                            "lead once learned", "ABBBB;PBBBB;CBBBB")
-    block, numbers = (slice(16, 32), slice(16, 32)), {}
-    for panel, name, part in (("A", "a block of A", A), ("P", "blurred", blurred),
-                              ("C", "its sparse code", itf.code_score(blurred))):
-        numbers[name] = itf.average_precision(*itf.precision_recall(part, A > 0))
-        sticks(axes[panel], part[block] / part.max(), A[block] > 0, 1.2,
-               title=f"{name}: {numbers[name]:.2f}", **BARE)
-    ladder = "weight", "era", "cosine", "all_three", "second_order"
-    for steps, color in ((300, "0.6"), (1000, "black")):
-        areas = [models[steps].average_precision(name) for name in ladder]
-        curve(axes["B"], range(5), areas, f"{steps} steps", 0, (0, 26), color=color, marker="o")
-        numbers |= {f"{SCORES[name][0]} at {steps}": area for name, area in zip(ladder, areas)}
-    axes["B"].set(title="average precision", xlim=(-0.3, 4.4), ylim=(0, 1.04), xticks=range(5),
-                  xticklabels=("weight\n(nothing)", "ERA\n(examples)", "cosine\n(directions)",
-                               "all three\n(both)", "answers\n(answers)"))
-    return slide, numbers
+def stages(seed=0, density=0.3):
+    """Which score is best? The cosine early, ERA late, and their product is never far from best."""
+    models = itf.block_stages(seed, density=density)
+    slide, ax = new_slide("Directions know more early, activations late; their product is never "
+                          "far from the better one")
+    numbers = {}
+    for name in ("second_order", "era_cosine", "era", "cosine", "weight"):
+        words, line = SCORES[name]
+        areas = [models[steps].average_precision(name) for steps in STAGES]
+        ax.plot(range(4), areas, marker="o", label=words, **line)
+        numbers |= {f"{words}, {steps} steps": area for steps, area in zip(STAGES, areas)}
+    lead = [numbers[f"ERA × cosine, {steps} steps"] - numbers[f"ERA, {steps} steps"]
+            for steps in STAGES]
+    numbers = {"lead of ERA × cosine over ERA, least": min(lead), **numbers}
+    ax.set(xticks=range(4), xticklabels=[f"{steps:,}" for steps in STAGES], ylim=(0.3, 1.02),
+           xlabel="training steps", ylabel="average precision")
+    slide.legend(loc="outside right center")
+    slide.numbers = numbers
+    return slide
 
 
 # --- Chapter 5: taking interference away ----------------------------------------------------------
 
-@figure("derived and measured; ours", "`predicted_effects`")
-def stages(seed):
-    """Where does interference go? Training removes what the relu lets through, not what it hides.
+def random_share(model, percent, where):
+    """A random share of the weights `where`, in percent; larger ones hold the smaller: (n, n)."""
+    places = np.flatnonzero(where)
+    order = tm.generator((model.seed, 7)).permutation(places)
+    chosen = np.zeros(where.size, bool)
+    chosen[order[:round(percent / 100 * len(places))]] = True
+    return chosen.reshape(where.shape)
 
-    Weights outside A, of targets whose gate opens in more than 1 % of the examples.
+
+@figure("expected by the note; measured and derived, ours", "the note, Appendix 4")
+def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0)):
+    """Do single effects add up? No: one by one these weights harm, and together they help.
+
+    Removed: a random share of the positive interference. Loss as a share of the whole model's.
     """
-    models, numbers, areas = list(itf.block_stages(seed).values()), {}, {}
-    slide, (found, size, harm) = new_slide("Training halves the interference that the relu lets "
-                                           "through; the rest grows behind it", 3)
-    for name in ("second_order", "all_three", "era", "weight", "cosine"):
-        areas[name] = np.array([model.average_precision(name) for model in models])
-        curve(found, range(4), areas[name], SCORES[name][0], marker="o", **SCORES[name][1])
-    outside = models[0].task.A == 0
-    for word, sign, line in (("positive", 1, "-"), ("negative", -1, "--")):
-        where = [outside & (sign * model.U > 0) & live(model) for model in models]
-        rms = [np.sqrt(np.mean(model.U[those]**2)) for model, those in zip(models, where)]
-        measured = np.array([-model.dL[those].sum() for model, those in zip(models, where)])
-        derived = [-predicted(model)[those].sum() for model, those in zip(models, where)]
-        curve(size, range(4), rms, word, color=ORANGE, ls=line, marker="o")
-        curve(harm, range(4), measured, word, color=ORANGE, ls=line, marker="o")
-        curve(harm, range(4), derived, "derived", 2, (-8, 6), "right", color="black", ls=":")
-        numbers |= {f"{word}: last size over first": rms[-1] / rms[0],
-                    f"{word}: harm over derived, least": min(measured / derived),
-                    f"{word}: harm over derived, most": max(measured / derived)}
-    for ax, bottom, title in ((found, 0.3, "average precision"), (harm, 0, "its harm, summed"),
-                              (size, 0, "size of interference (rms)")):
-        ax.set(title=title, xticks=range(4), xticklabels=("300", "1k", "3k", "10k"),
-               xlim=(-0.2, 4.6), ylim=(bottom, None), xlabel="training steps")
-    leads = areas["all_three"] - np.maximum(areas["era"], areas["cosine"])
-    large = [model.dL[outside & (np.abs(model.dL) > 1e-3)] for model in models]
-    pruned = [model.pruned("weight", refit_bias=True) for model in models]
-    return slide, {**numbers, "least lead of all three, later": leads[1:].min(),
-                   "large effects outside A that harm, least": min(np.mean(e < 0) for e in large),
-                   "pruned by weight, refitted, most": max(pruned)}
+    model = itf.block_model(seed, density=density, steps=steps)
+    positive = (model.task.A == 0) & (model.U > 0)
+    measured = []
+    derived = []
+    added_up = []
+    refitted = []
+    for percent in percents:
+        removed = random_share(model, percent, positive)
+        U = np.where(removed, 0, model.U)
+        change = itf.predicted_removal(model.U, model.b, model.x, removed)
+        measured.append(itf.lifted_loss(U, model.b, model.x, model.y) / model.loss)
+        refitted.append(itf.lifted_loss(U, model.b, model.x, model.y, refit_bias=True) / model.loss)
+        derived.append(1 + change / model.loss)
+        added_up.append(1 + model.dL[removed].sum() / model.loss)
+    slide, ax = new_slide("One by one these weights do harm; taken away together, they are missed")
+    shares = (0.0, *percents)
+    ax.axhline(1, color="0.5", linewidth=1.5)
+    ax.plot(shares, [1, *measured], "o-", color=ORANGE, label="measured, biases as trained")
+    ax.plot(shares, [1, *derived], **DERIVED, label="derived: mean² − variance")
+    ax.plot(shares, [1, *added_up], ":", color="0.4", label="single effects added up")
+    ax.plot(shares, [1, *refitted], "s-", color="0.4", label="measured, biases refitted")
+    ax.set(xlabel="positive interference removed (%)", ylabel="loss / the whole model's")
+    ax.legend(loc="upper left")
+    slide.numbers = {"all removed": measured[-1], "all removed, derived": derived[-1],
+                     "all removed, added up": added_up[-1],
+                     "all removed, refitted": refitted[-1]}
+    return slide
 
 
-@figure("derived and measured; ours", "the note, Appendix 4: gains do not simply add up")
-def pruned_loss(seed, steps=1000, sizes=(50, 75, 100, 150, 200, 300, 450, 600, 800, 1000)):
-    """Does taking interference away make a model better? Yes, by as much as derived."""
-    model = itf.block_stages(seed)[steps]
-    U, real = model.U, int(model.is_real.sum())
-
-    def derived(count, refit_bias=True):
-        kept = itf.keep(U, U, count) != 0
-        change = itf.predicted_pruning(U, model.b, model.x, model.task.A, kept, refit_bias)
-        return 1 + change / model.loss
-
-    slide, ax = new_slide("Keep the best 1 %, refit each bias: the lifted model gets better")
+@figure("ours", "`best_bias`; the note's question of pruning")
+def pruned_loss(seed=0, steps=1000, density=0.3,
+                percents=(0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)):
+    """Is a model better without its interference? Yes, if its biases are refitted."""
+    model = itf.block_model(seed, density=density, steps=steps)
+    n_weights = model.U.size
+    sizes = [max(1, round(percent / 100 * n_weights)) for percent in percents]
+    slide, ax = new_slide("Keep 1 % of the weights and refit the biases: the model gets better")
     numbers = {}
-    for name, shift in (("weight", 14), ("all_three", -14), ("second_order", -14)):
+    for name in ("weight", "era_cosine", "second_order"):
         words, line = SCORES[name]
         losses = [model.pruned(name, size, refit_bias=True) for size in sizes]
-        curve(ax, sizes, losses, words, -3, (0, shift), "center", marker="o", **line)
-        numbers[f"by {words}"] = model.pruned(name, refit_bias=True)
-    curve(ax, sizes, [derived(size) for size in sizes], "weight, derived", -5, (0, -12), "center",
-          color="black", ls="--", lw=1.5)
-    ax.axhline(1, color="black", lw=1, zorder=0)
-    ax.axvline(real, color=GREEN, lw=1.5)
-    random = model.pruned(tm.generator((seed, 7)).random(U.shape), refit_bias=True)
-    ax.text(real + 8, 1.01, f"{real} are real; as many at random: {random:.2f}")
-    ax.text(sizes[-1], 1.01, "the whole model", ha="right")
-    ax.set(xlabel=f"weights kept, of {U.size}", ylabel="loss / the whole model's")
-    removed = itf.keep(U, U, real) == 0
-    return slide, {**numbers, "by weight, derived": derived(real), "at random": random,
-                   "whole, refitted": model.pruned("weight", U.size, refit_bias=True),
-                   "trained bias": model.pruned("weight"),
-                   "trained bias, derived": derived(real, refit_bias=False),
-                   "trained bias, effects added up": 1 + model.dL[removed].sum() / model.loss}
+        ax.plot(percents, losses, marker="o", label=words, **line)
+        numbers[f"1 % by {words}"] = model.pruned(name, n_weights // 100, refit_bias=True)
+    random = tm.generator((seed, 7)).random(model.U.shape)
+    ax.axhline(1, color="0.5", linewidth=1.5)
+    ax.text(percents[-1], 1.01, "the whole model", ha="right", va="bottom")
+    ax.set(xlabel="weights kept (%)", xscale="log", ylabel="loss / the whole model's",
+           ylim=(None, 1.12), xticks=(0.3, 1, 3, 10), xticklabels=("0.3", "1", "3", "10"))
+    ax.minorticks_off()
+    ax.legend(loc="upper center", ncols=2)
+    numbers["1 % at random"] = model.pruned(random, n_weights // 100, refit_bias=True)
+    numbers["whole model, refitted"] = model.pruned("weight", n_weights, refit_bias=True)
+    slide.numbers = numbers
+    return slide
 
 
-@figure("ours", "the graphs: Circuit Tracing (2025)")
-def one_example(seed):
-    """What makes the graph of one example clean? What it leaves out, more than what it multiplies.
+# --- Chapter 6: real text -------------------------------------------------------------------------
 
-    Drawn: of 40 examples the most ordinary one, and as many strongest edges as are right (green:
-    real, and helping in this example). Average: over 300.
-    """
-    model = itf.block_model(seed)
-    U, b, real, (x, y) = model.U, model.b, model.is_real, (part[:300] for part in model.other)
-    mean = itf.graph_precision(U, b, real, x, y)
-    designs = {"all": "all weights", "in play": "in play: from active to firing",
-               "attribution": "attribution: in play, times x"}
-    singles = [itf.graph_precision(U, b, real, x[[k]], y[[k]]) for k in range(40)]
-    k = np.argmin([sum(abs(one[name] - mean[name]) for name in designs) for one in singles])
-    edges = itf.attribution_graph(U, b, x[k])
-    right = real & (edges != 0) & (itf.ablation_effects(U, b, x[[k]], y[[k]]) > 0.01)
-    slide, axes = new_slide("Leave out what is off, and one example's graph is mostly right", 3,
-                            subplot_kw=BARE | {"xlim": (-0.15, 1.15), "ylim": (130, -3)})
-    for ax, name, score in zip(axes, designs, (U, np.where(edges != 0, U, 0), edges)):
-        best = itf.ranking(score)[:right.sum()]
-        for i, j in zip(*np.unravel_index(best[::-1], U.shape)):
-            good = right[i, j]
-            ax.plot([0, 1], [j, i], color=GREEN if good else ORANGE, lw=5 if good else 2)
-        for side, on, words in ((0, x[k] > 0, "sources"), (1, edges.any(axis=1), "targets")):
-            ax.plot([side] * on.sum(), np.flatnonzero(on), "ko", ms=5)
-            ax.text(side, 131, words, ha="center", va="top")
-        ax.set_title(f"{designs[name]}\n{singles[k][name]:.0%} right, on average {mean[name]:.0%}")
-    return slide, {"attribution": mean["attribution"], **mean}
+@figure("the sequel's findings, in a model of letters", "the sequel, size and bifurcation plots")
+def letters_all(seed=0):
+    """Which weights of a language model help? Their size does not say; what they do says a lot."""
+    model = itf.letter_model(seed)
+    U = itf.centred(model.virtual_weights())
+    F, dL = itf.letter_effects(U, model.b, tm.letter_pairs())
+    helps = dL > 0
+    slide, (left, right) = new_slide("Size does not tell which weights help; the most effective "
+                                     "ones nearly all do", columns=2, sharey=True)
+    dots(left, U, 1000 * dL, helps, size=150)
+    dots(right, 1000 * F, 1000 * dL, helps, size=150)
+    top = 10                                                     # beyond it: counted, not drawn
+    above = np.count_nonzero(1000 * np.maximum(F, dL) > top)
+    right.plot([0, top], [0, top], **DERIVED, label="helpfulness = effectiveness")
+    right.text(0.97 * top, -2.2, f"not drawn: {above} beyond", ha="right")
+    right.legend(loc="lower right", bbox_to_anchor=(1.02, 0.14))
+    name_pair(left, "qu", U, 1000 * dL, height=12)
+    for k, pair in enumerate(loudest_wrong_pairs(U, 2)):
+        name_pair(left, pair, U, 1000 * dL, height=12 + 26 * k)
+    left.set(xlabel="weight", ylabel="helpfulness × 1000", ylim=(-2.5, top))
+    right.set(xlabel="effectiveness × 1000", xlim=(0, top))
+    key(slide, green="helps", orange="does harm")
+    largest = itf.ranking(U)[:50]
+    effective = itf.ranking(F)[:50]
+    slide.numbers = {"harmful, all": np.mean(dL < 0),
+                     "harmful among the 50 largest": np.mean(dL.flat[largest] < 0),
+                     "harmful among the 50 most effective": np.mean(dL.flat[effective] < 0),
+                     "most effective over most effective harmful": F.max() / F[dL < 0].max()}
+    return slide
 
 
-# --- The appendices -------------------------------------------------------------------------------
+def loudest_wrong_pairs(U, count):
+    """The pairs that never come in English and have the largest weights, like "qh"."""
+    wrong = np.where(tm.letter_pairs() == 0, U, -np.inf)
+    places = np.unravel_index(np.argsort(-wrong, axis=None)[:count], U.shape)
+    return [tm.LETTERS[j] + tm.LETTERS[i] for i, j in zip(*places)]
+
+
+def name_pair(ax, pair, across, up, height):
+    """Write a pair of letters, like "qu", above its point."""
+    j = tm.LETTERS.index(pair[0])
+    i = tm.LETTERS.index(pair[1])
+    ax.annotate(pair, (across[i, j], up[i, j]), (0, height), textcoords="offset points",
+                ha="center")
+
+
+@figure("the sequel's finding, in a model of letters", "the sequel, pruning")
+def letters_pruned(seed=0):
+    """Which weights can go? Most of them, if the least effective go first."""
+    model = itf.letter_model(seed)
+    U = itf.centred(model.virtual_weights())
+    F, _ = itf.letter_effects(U, model.b, tm.letter_pairs())
+    counts = np.unique(np.linspace(0, U.size, 28).astype(int))
+    by_size = [letter_loss(itf.keep(U, np.abs(U), count), model.b) for count in counts]
+    by_effect = [letter_loss(itf.keep(U, F, count), model.b) for count in counts]
+    slide, ax = new_slide("Most weights can go, if they go by what they do and not by their size")
+    removed = 100 * (1 - counts / U.size)
+    ax.plot(removed, by_size, "o-", color="0.6", label="smallest first")
+    ax.plot(removed, by_effect, "o-", color=BLUE, label="least effective first")
+    ax.axhline(letter_loss(U, model.b), color="0.5", linewidth=1.5)
+    ax.text(0, letter_loss(U, model.b) - 0.02, "the whole model", va="top")
+    ax.set_ylim(2.3, None)
+    ax.set(xlabel="weights removed (%)", ylabel="loss (nats per letter)")
+    ax.legend(loc="upper left")
+    slide.numbers = {"cost of the least effective 70 %":
+                         letter_loss(itf.keep(U, F, round(0.3 * U.size)), model.b) - by_effect[-1],
+                     "100 kept by size": letter_loss(itf.keep(U, np.abs(U), 100), model.b),
+                     "100 kept by effectiveness": letter_loss(itf.keep(U, F, 100), model.b),
+                     "whole model": by_effect[-1], "none kept": by_effect[0]}
+    return slide
+
+
+def letter_loss(U, b):
+    """The cross-entropy of softmax(U x + b) on English letter pairs, in nats per letter."""
+    pairs = tm.letter_pairs()
+    y_hat = tm.softmax(U.T + b)                                  # (27, 27), row j: after letter j
+    return float(-np.sum(pairs.T * np.log(y_hat)))
+
+
+# --- The note's appendices and questions ----------------------------------------------------------
 
 @figure("derived from 90 degrees on, and measured", "the note, Appendix 1")
-def weight_sharing(seed):
+def weight_sharing(seed=0):
     """Do the weights of two circuits in superposition add? Only if they are orthogonal."""
-    fine = np.arange(90, 180.5, 0.5)
-    derived = 1 / (1 + np.cos(np.radians(fine))**2)
     slide, ax = new_slide("Orthogonal circuits add up; opposite ones share one weight")
-    angles, ratios = [*fine[::45], 60], []
-    for angle, t in zip(angles, np.radians(angles)):
+    fine = np.linspace(90, 180, 91)
+    ax.plot(fine, 1 / (1 + np.cos(np.radians(fine))**2), **DERIVED,
+            label="derived: 1 / (1 + cos² angle)")
+    angles = (60, 90, 112.5, 135, 157.5, 180)
+    ratios = []
+    for angle in angles:
+        t = np.radians(angle)
         D = np.array([[1, 0], [np.cos(t), np.sin(t)]])
-        total = itf.shared_middle(D, [0]) + itf.shared_middle(D, [1])
-        ratios.append(np.vdot(itf.shared_middle(D, [0, 1]), total) / np.vdot(total, total))
-        icon = ax.inset_axes((angle - 7, -0.36, 14, 0.26), transform=ax.transData, aspect="equal",
-                             xlim=(-1.1, 1.1), ylim=(-0.2, 1.1), **BARE)
-        for tip in D:
-            arrow(icon, tip, "black", 2)
-    curve(ax, fine, derived, "derived: 1 / (1 + cos\u00b2 angle)", 80, (14, 10), color="0.6")
-    ax.plot(angles, ratios, "ko", ms=12)
-    ax.text(63, ratios[-1], "below 90 degrees\nthe derivation ends", va="center")
-    ax.set(ylim=(-0.4, 1.4), xlim=(50, 190), xticks=angles, xlabel="angle between them (degrees)",
-           ylabel="joint weights / sum of the separate ones")
-    return slide, {"largest deviation": np.abs(ratios[:5] / derived[::45] - 1).max()}
+        separate = itf.shared_middle(D, [0]) + itf.shared_middle(D, [1])
+        together = itf.shared_middle(D, [0, 1])
+        ratios.append(np.vdot(together, separate) / np.vdot(separate, separate))
+    ax.plot(angles, ratios, "o", color="0.3", markersize=18, label="trained")
+    ax.text(63, ratios[0], "below 90° the\nderivation ends", va="center")
+    ax.set(xticks=(60, 90, 135, 180), ylim=(0.3, 1.6), xlabel="angle between the two (degrees)",
+           ylabel="trained together /\nsum of separate ones")
+    ax.legend(loc="lower left")
+    derived = 1 / (1 + np.cos(np.radians(angles[1:]))**2)
+    slide.numbers = {"largest deviation": np.abs(ratios[1:] / derived - 1).max()}
+    return slide
 
 
-@figure("pairs and edge reproduced; pentagons vary", "the note, Appendix 2")
-def converged_geometry(seed):
+@figure("reproduced", "the note, Appendix 2")
+def converged_geometry(seed=0):
     """What is interference made of after convergence? Of geometry, or of a sharp edge."""
-    dense, usual, sparse = (itf.simple_model(seed, s, converged=True) for s in (0.25, 0.02, 0.001))
+    dense = itf.simple_model(seed, density=0.25, converged=True)
+    sparse = itf.simple_model(seed, density=0.001, converged=True)
     W = dense.model.W[:, stored(dense)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
-    near = {t: np.sum(np.abs(cosines - np.cos(np.radians(t))) < 0.02) for t in (180, 144, 90, 72)}
-    slide, (left, right) = new_slide(f"Dense features form {near[180]} opposite pairs; sparse ones "
-                                     "keep their distance", 2)
-    left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
-    left.text(0.4, 30, "\n".join(f"{angle}\u00b0: {count} pairs" for angle, count in near.items()))
-    left.set(title=f"density 0.25: {W.shape[1]} features stored", xlabel="cosine of each pair",
-             ylabel="number of pairs", ylim=(0.7, None))
     weights = sparse.U[~np.eye(100, dtype=bool)]
+    slide, (left, right) = new_slide("Converged, dense features form opposite pairs and pentagons; "
+                                     "sparse ones keep below an edge", columns=2)
+    left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
+    numbers = {}
+    for angle, height in {180: 80, 144: 40, 72: 40}.items():
+        cosine = np.cos(np.radians(angle))
+        count = np.sum(np.abs(cosines - cosine) < 0.02)
+        numbers[f"pairs at {angle} degrees"] = count
+        left.annotate(f"{angle}°", (cosine, max(count, 1)), (cosine, height * 4), ha="center",
+                      arrowprops={"arrowstyle": "->", "lw": 2})
+    left.set(title="density 0.25", xlabel="cosine of two features", ylabel="number of pairs",
+             ylim=(0.7, 3000), xlim=(-1.2, 1.1))
     right.hist(weights, 60, color=ORANGE)
-    right.axvline(-sparse.b.mean(), color="black", ls=":")
-    right.set(title=f"density 0.001: none above {weights.max():.2f}", ylabel="number of weights",
-              xlabel="interference weight (below \u2212b none shows)")
-    return slide, {"free at 0.001": free(sparse), "free at 0.02": free(usual)}
+    right.axvline(-sparse.b.mean(), **DERIVED)
+    right.text(-sparse.b.mean() - 0.01, right.get_ylim()[1], "−b: below,\nno source alone\nshows",
+               ha="right", va="top")
+    right.set(title="density 0.001", xlabel="interference weight", ylabel="number of weights")
+    numbers["largest at 0.001"] = weights.max()
+    hidden = np.maximum(sparse.U, 0) <= -sparse.b[:, None]
+    numbers["alone invisible at 0.001"] = hidden[~np.eye(100, dtype=bool)].mean()
+    slide.numbers = numbers
+    return slide
 
 
 @figure("reproduced; the bars ours", "the note, Appendix 3")
-def correlated_sets(seed):
-    """Is all interference noise? No: where features are correlated, its means help."""
+def correlated_sets(seed=0):
+    """Do the mean weights between sets of features help? Only against the rest of the interference.
+
+    Two sets of 100 features that are never active together.
+    """
     model = itf.correlated_model(seed)
-    U, off = model.U, ~np.eye(200, dtype=bool)
+    U = model.U
+    off = ~np.eye(200, dtype=bool)
     means = itf.set_mean_component(U, 100) * off
-    order = tm.generator((seed, 6)).permutation(200)
-    mixed, random = np.ix_(order, order), np.zeros_like(U)
-    random[mixed] = itf.set_mean_component(U[mixed], 100) * off
-    models = {"diagonal": U * ~off, "+ means": U * ~off + means,
-              "+ what else helps": np.where(off & (model.dL <= 0), means, U),
-              "random means": U * ~off + random * np.linalg.norm(means) / np.linalg.norm(random)}
-    slide, (left, right) = new_slide("Where features are correlated, mean interference helps, as a "
-                                     "bias would", 2)
     same_set = np.kron(np.eye(2), np.ones((100, 100))) > 0
-    for where, words, line, side in ((same_set & off, "within", "-", "left"),
-                                     (~same_set, "between", "--", "right")):
-        mean = U[where].mean()
-        left.hist(U[where], np.linspace(-1, 0.8, 61), histtype="step", color=ORANGE, lw=3, ls=line)
-        left.axvline(mean, color="black", lw=2, ls=line)
-        left.text(mean, 3000, f" {words} sets: {mean:+.2f} ", ha=side, va="top")
-    left.set(xlabel="interference weight", ylabel="number of weights", ylim=(0, 3000))
+    slide, (left, right) = new_slide("The mean weights between sets help only against the rest of "
+                                     "the interference, or until biases are refitted", columns=2)
+    bins = np.linspace(-1, 0.8, 61)
+    inside = U[same_set & off]
+    between = U[~same_set]
+    left.hist(inside, bins, histtype="step", color=ORANGE, linewidth=5,
+              label=f"same set, mean {inside.mean():+.2f}")
+    left.hist(between, bins, histtype="step", color="0.4", linewidth=4, linestyle=":",
+              label=f"other set, mean {between.mean():+.2f}")
+    left.set(xlabel="interference weight", ylabel="number of weights")
+    left.set_ylim(0, 1.45 * left.get_ylim()[1])
+    left.legend(loc="upper left")
+    variants = {"U\nless means": U - means, "diagonal\n+ means": U * ~off + means,
+                "diagonal": U * ~off}
     numbers = {}
-    for shift, color, words in ((-0.2, "0.6", "trained"), (0.2, "0.85", "refitted")):
-        losses = [itf.lifted_loss(V, model.b, *model.fresh, refit_bias=words == "refitted")
-                  / model.loss for V in models.values()]
-        bars = right.bar(np.arange(3) + shift, losses[:3], 0.4, color=color)
-        right.bar_label(bars, fmt=f"%.2f\n{words}", label_type="center", fontsize=13)
-        numbers |= {f"{name}, {words}": loss for name, loss in zip(models, losses)}
-    right.set(xticks=range(3), xticklabels=list(models)[:3], title="loss / the whole model's")
-    return slide, numbers
+    trained = []
+    refitted = []
+    for name, V in variants.items():
+        words = name.replace("\n", " ")
+        trained.append(itf.lifted_loss(V, model.b, *model.fresh))
+        refitted.append(itf.lifted_loss(V, model.b, *model.fresh, refit_bias=True))
+        numbers[f"{words}, trained"] = trained[-1]
+        numbers[f"{words}, refitted"] = refitted[-1]
+    whole = itf.lifted_loss(U, model.b, *model.fresh)
+    right.bar(np.arange(3) - 0.2, np.array(trained) / whole, 0.38, color="0.4",
+              label="bias as trained")
+    right.bar(np.arange(3) + 0.2, np.array(refitted) / whole, 0.38, color="0.75",
+              label="bias refitted")
+    right.axhline(1, color="0.5", linewidth=1.5)
+    right.set(xticks=range(3), xticklabels=variants, ylabel="loss / the whole model's")
+    right.set_ylim(0, 1.6 * right.get_ylim()[1])
+    right.legend(loc="upper right")
+    slide.numbers = {name: value / whole for name, value in numbers.items()} | {
+        "mean, same set": inside.mean(), "mean, other set": between.mean()}
+    return slide
 
 
-@figure("that they disagree, reproduced; the numbers ours", "the note, Appendix 4")
-def definitions(seed):
-    """Do the definitions agree on the hard model? In part: they ask different questions."""
-    model = itf.block_model(seed)
-    A, start = model.task.A, (model.U, model.b, model.task)
-    U_star, _ = itf.ideal_weights(*start, seed=seed, progress=itf.counter)
-    mask, _ = itf.learned_mask(*start, seed=(seed, 9), progress=itf.counter)
-    sets = {"A, the task": A > 0, "Definition 1": U_star > 0.05, "Definition 2": model.is_real,
-            "learned mask": mask > 0.5}
-    slide, ax = new_slide("Definition 1 finds the task's circuit, the others what the model uses")
-    for name, kept in sets.items():
-        inside, outside = np.sum(kept & (A > 0)), np.sum(kept & (A == 0))
-        ax.barh(name, inside, 0.6, color="0.4")
-        bar = ax.barh(name, outside, 0.6, inside, color="0.85")
-        ax.bar_label(bar, [f"{inside} in A, {outside} besides"], padding=4)
+@figure("that they disagree, reproduced; the numbers ours", "the note, definitions and Appendix 4")
+def definitions(seed=0, steps=1000, density=0.3):
+    """Do the definitions agree on the block model? In part: they ask different questions."""
+    model = itf.block_model(seed, density=density, steps=steps)
+    in_circuit = model.task.A > 0
+    U_star, _ = itf.ideal_weights(model.U, model.b, model.task, rng=seed, progress=itf.count_steps)
+    mask, _ = itf.learned_mask(model.U, model.b, model.task, rng=(seed, 9),
+                               progress=itf.count_steps)
+    sets = {"the circuit A": in_circuit, "Definition 1: ideal": U_star > 0.05,
+            "Definition 2: helps": model.is_real, "learned mask": mask > 0.5}
+    slide, ax = new_slide("Definition 1 finds what the task asks for, the others what the model "
+                          "uses")
+    numbers = {}
+    for name, chosen in sets.items():
+        inside = np.count_nonzero(chosen & in_circuit)
+        besides = np.count_nonzero(chosen & ~in_circuit)
+        ax.barh(name, inside, 0.6, color=GREEN)
+        ax.barh(name, besides, 0.6, inside, color=ORANGE)
+        ax.text(inside + besides + 4, name, f"{inside}" + (f" + {besides}" if besides else ""),
+                va="center")
+        numbers[f"{name} finds of A"] = inside / in_circuit.sum()
     ax.set(xlabel="weights called real", ylim=(3.5, -0.5))
-    return slide, {f"{name} finds of A": sets[name][A > 0].mean() for name in list(sets)[1:]}
+    key(slide, green="in the circuit", orange="besides")
+    slide.numbers = numbers
+    return slide
+
+
+@figure("ours", "the note's question 'Can we beat this?'")
+def compressed_sensing(seed=0, steps=1000, density=0.3):
+    """Can a sparse code undo the bottleneck? Of a linear map, yes; of a trained relu model, no.
+
+    The linear map is A P: the circuit as the best linear read-out through the model's own
+    directions would have it.
+    """
+    model = itf.block_model(seed, density=density, steps=steps)
+    in_circuit = model.task.A > 0
+    V = itf.row_space(model.U)
+    linear = model.task.A @ V.T @ V
+    areas = {}
+    for name, U in {"linear map": linear, "trained model": model.U}.items():
+        of_weight = itf.precision_recall(U, in_circuit)
+        of_code = itf.precision_recall(itf.code_score(U), in_circuit)
+        areas[name] = (itf.average_precision(*of_weight), itf.average_precision(*of_code))
+    slide, ax = new_slide("A sparse code undoes the bottleneck of a linear map, but not of a relu "
+                          "model")
+    for place, (name, (weight, code)) in enumerate(areas.items()):
+        ax.bar(place - 0.2, weight, 0.38, color="0.6")
+        ax.bar(place + 0.2, code, 0.38, color=BLUE)
+        ax.text(place - 0.2, weight + 0.02, f"weight\n{weight:.2f}", ha="center")
+        ax.text(place + 0.2, code + 0.02, f"its sparse code\n{code:.2f}", ha="center")
+    ax.set(xticks=range(2), xticklabels=areas, ylim=(0, 1.1),
+           ylabel="average precision\n(how well it finds A)")
+    slide.numbers = {"linear map, weight": areas["linear map"][0],
+                     "linear map, code": areas["linear map"][1],
+                     "trained model, weight": areas["trained model"][0],
+                     "trained model, code": areas["trained model"][1]}
+    return slide
 
 
 # --- The command line -----------------------------------------------------------------------------
@@ -720,86 +1107,152 @@ def save(name, slide, seed, path):
     """Write one figure under another name, then rename it: nobody ever sees half a file."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        if name == "training":
+        if path.suffix == ".gif":
             writer = PillowWriter(fps=3)
             with writer.saving(slide, part, dpi=100):
                 for step in (*FILM_STEPS, *FILM_STEPS[-1:] * 3):
-                    writer.fig = training(seed, step=step)[0]
+                    with matplotlib.style.context(STYLE, after_reset=True):
+                        writer.fig = film_picture(seed, step)
                     writer.grab_frame()
-        else:                                      # without dates: the same bytes every time
-            date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-            slide.savefig(part, metadata=date)
+        else:                                   # without dates: the same bytes every time
+            dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+            slide.savefig(part, metadata=dates.get(path.suffix))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def setting_from_text(name, text):
+    """What the user wrote after KEY=, as a Python value: "0.5,0.1" is (0.5, 0.1), "yes" is True."""
+    if name == "letter":
+        return " " if text in ("space", "_") else text
+    if name == "vote" and text.lower() in ("yes", "true", "no", "false"):
+        return text.lower() in ("yes", "true")
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        words = tuple(text.strip("[]()").split(","))
+        return words if len(words) > 1 else text
+
+
 def settings_of(name, pairs):
-    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, if the figure has such a setting."""
-    parameters, settings = inspect.signature(FIGURES[name]).parameters, {}
-    for key, _, value in (pair.partition("=") for pair in pairs):
-        if key not in list(parameters)[1:]:        # all but the seed
-            raise ValueError(f"{name} has no setting {key}; it has: {list(parameters)[1:]}")
-        settings[key] = value = ast.literal_eval(value)
-        if isinstance(parameters[key].default, tuple) and not isinstance(value, tuple):
-            settings[key] = (value,)               # densities=0.05
+    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, checked. Raises ValueError in words."""
+    known = list(inspect.signature(FIGURES[name]).parameters)[1:]       # all but the seed
+    settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if key not in known:
+            raise ValueError(f"{name} has no setting {key}; it has: {', '.join(known) or 'none'}")
+        tm.require(equals and text, f"--set needs KEY=VALUE, got {pair!r}")
+        tm.require(key not in settings, f"{key} is set twice")
+        settings[key] = checked_setting(key, setting_from_text(key, text))
     return settings
 
 
 def parse(arguments):
-    """The command line; what cannot be done ends here, with one line and exit code 2."""
+    """The command line. What cannot be done ends here, with one line and exit code 2."""
     parser = argparse.ArgumentParser(description="Make the figures of the lesson.")
-    option = parser.add_argument
-    option("names", nargs="*", default=list(FIGURES), metavar="NAME", help="figures (default: all)")
-    option("--list", action="store_true", help="say what each figure shows, and stop")
-    option("--out", type=pathlib.Path, metavar="DIR", help="default: figures; with --set: what_if")
-    option("--format", choices=("png", "svg", "pdf"), default="png", help="the film is a gif")
-    option("--seed", type=int, default=0, metavar="N", help="of everything, 0 or more; default: 0")
-    option("--set", nargs="+", default=[], metavar="KEY=VALUE", help="a setting of one figure, "
-           "such as densities=0.5,0.1,0.03; any other word lists those that it has")
-    option("--show", action="store_true", help="also open them (as png) in windows, at the end")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures (default: all)")
+    parser.add_argument("--list", action="store_true",
+                        help="print each figure's question, status and source, and stop")
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="default: figures; with "
+                        "--set, or a seed other than 0: what_if")
+    parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png",
+                        help="of all but the film, which is a gif")
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="of everything, 0 or more; default: 0")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="settings of one figure, such as densities=0.5,0.1,0.03; any other "
+                        "word lists those that it has")
+    parser.add_argument("--show", action="store_true", help="open them in windows, at the end")
     options = parser.parse_args(arguments)
     try:
-        for name in set(options.names) - set(FIGURES):
-            raise ValueError(f"no figure named {name}; there are: {', '.join(FIGURES)}")
-        if options.set and len(options.names) != 1:
-            raise ValueError("--set needs the name of one figure")
-        tm.generator(options.seed)
-        options.out = options.out or pathlib.Path("what_if" if options.set else "figures")
-        options.set = settings_of(options.names[0], options.set)
-        options.out.mkdir(parents=True, exist_ok=True)
-    except (OSError, SyntaxError, ValueError) as error:
+        for name in options.names:
+            tm.require(name in FIGURES,
+                       f"no figure named {name}; there are: {', '.join(FIGURES)}")
+        tm.whole_number("--seed", options.seed, least=0)
+        tm.require(not options.set or len(options.names) == 1,
+                   "--set needs the name of one figure")
+        tm.require(not options.show or options.format == "png", "--show needs --format png")
+        options.settings = settings_of(options.names[0], options.set) if options.set else {}
+        is_what_if = options.set or options.seed
+        options.out = options.out or pathlib.Path("what_if" if is_what_if else "figures")
+        if not options.list:
+            options.out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
+    options.names = options.names or list(FIGURES)
     return options
+
+
+def file_name(name, options):
+    """pentagon.png; with other settings or another seed pentagon-seed=1-n=6.png."""
+    changed = changed_settings(FIGURES[name], {"seed": options.seed, **options.settings})
+    parts = [name] + [f"{setting}={text}" for setting, text in changed.items()]
+    suffix = "gif" if name == "training" else options.format
+    return "-".join(parts).replace(" ", "space") + f".{suffix}"
+
+
+def list_figures():
+    """Print the question, the status and the source of each figure."""
+    for name, build in FIGURES.items():
+        question = inspect.getdoc(build).splitlines()[0]
+        print(f"{name:19} {question}\n{'':19} {build.status}; {build.source}")
+
+
+def make(name, options):
+    """Make and save one figure. Returns its path and its headline."""
+    path = options.out / file_name(name, options)
+    slide = FIGURES[name](options.seed, **options.settings)
+    save(name, slide, options.seed, path)
+    label, value = next(iter(slide.numbers.items()))
+    return path, f"{label}: {value:.3g}"
 
 
 def main(arguments=None):
     """Make what the command line asks for; returns the exit code."""
-    options, made, start = parse(arguments), {}, time.perf_counter()
+    options = parse(arguments)
     if options.list:
-        for name, builder in FIGURES.items():
-            print(f"{name:19} {builder.__doc__.splitlines()[0]}")
+        list_figures()
         return 0
+    began = time.perf_counter()
+    made = {}
     for k, name in enumerate(options.names, 1):
-        began = time.perf_counter()
-        path = options.out / f"{name}.{'gif' if name == 'training' else options.format}"
+        start = time.perf_counter()
         try:
-            slide, numbers = FIGURES[name](options.seed, **options.set)
-            save(name, slide, options.seed, path)
-            label, value = next(iter(numbers.items()))
-            made[name], outcome = path, f"{label} {value:.3g} -> {path}"
+            made[name], outcome = make(name, options)
+            outcome = f"{outcome} -> {made[name]}"
         except Exception as error:
+            traceback.print_exc()               # whose line it was, and which
             outcome = f"FAILED: {type(error).__name__}: {error}"
-        took = f"{time.perf_counter() - began:5.1f} s"
-        print(f"[{k:2}/{len(options.names)}] {name:19} {took}  {outcome}", flush=True)
-    print(f"{len(made)} figures in {time.perf_counter() - start:.1f} s")
+        took = time.perf_counter() - start
+        print(f"[{k:2}/{len(options.names)}] {name:19} {took:5.1f} s  {outcome}", flush=True)
+    print(f"{len(made)} figures in {time.perf_counter() - began:.1f} s", flush=True)
     if options.show:
-        from matplotlib import pyplot
-        for name, path in made.items():
-            pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
-        pyplot.show()
+        show(made)
     return 0 if len(made) == len(options.names) else 1
 
 
+def show(made):
+    """Open the pictures in windows."""
+    from matplotlib import pyplot
+    for name, path in made.items():
+        pyplot.figure(name, (12.8, 7.2)).figimage(pyplot.imread(path))
+    pyplot.show()
+
+
+def run():
+    """`python plots.py`: main, and a quiet end where nobody reads what it prints."""
+    try:
+        return main()
+    except BrokenPipeError:                     # `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:                    # a full disk as standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"plots.py: cannot write what it says: {error}", file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run())

@@ -1,1005 +1,2975 @@
-"""Every check of the project, in the order of the files: `python -m pytest`, a minute or two.
+"""Every check of the project.
 
-    python -m pytest -k "not claim"                 the fast ones: oracles, mistakes, pictures
-    python -m pytest -k claim                       train models, check what the figures claim
-    python -m pytest -k Adam                        one topic; messages name the likely mistake
-    MINE=mine.py python -m pytest -k TiedModel      the same, of what you wrote in mine.py
-    python test_all.py                              CLAIMS at five seeds, in minutes
+    python -m pytest                                    all of it, a minute or two
+    python -m pytest -k "not claim and not readme"      the fast ones: oracles, mistakes, pictures
+    python -m pytest -k Adam                            one topic
+    MINE=mine.py python -m pytest -k TiedModel          the same, of what you wrote in mine.py
+    python test_all.py                                  the claims at five seeds, in minutes
 
-An oracle is always a second, slower or simpler way to the same number.
+An *oracle* is a second way to the same number, slower or simpler than ours. The names of the tests
+read as the specification. Tests that train models have `claim` in their name, and those about the
+README have `readme`.
+
+MINE. You can write six parts yourself, in a file of your own that starts with `import toymodel`:
+
+    sparse_features                         a function
+    class TiedModel(toymodel.TiedModel)     with `forward` and `backward` of your own
+    class Adam                              with `__init__` and `step`
+    train                                   a function; its tests are selected by -k train_
+    helpfulness                             a function; mean=True may be left out
+    precision_recall, average_precision     functions; both are selected by -k precision_recall
+
+What you define takes the place of ours of the same name, everywhere. A test that fails tells you a
+hint, what you returned and what is right, and never how we wrote it.
 """
 import interference as itf
 import toymodel as tm  # these two first: toymodel sets the number of BLAS threads
 
+import functools
+import io
 import itertools
-import multiprocessing
+import math
 import os
-import pathlib
 import runpy
-import subprocess
 import sys
-import types
+import traceback
 import warnings
-from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
-import plots
 import pytest
-from matplotlib import colors
-from numpy.testing import assert_allclose as close, assert_array_equal as same
+from numpy.testing import assert_allclose as close
+from numpy.testing import assert_array_equal as same
+
+# --- MINE: what a learner wrote takes the place of ours -------------------------------------------
+
+MINE = os.environ.get("MINE")
+about_our_own_code = pytest.mark.skipif(bool(MINE), reason="about our code, and not about yours")
 
 
-def replace_by_mine(path, modules):
-    """Every function and class that the file at `path` defines takes the place of ours."""
-    ours = {name for module in modules for name, value in vars(module).items()
-            if getattr(value, "__module__", None) in [module.__name__ for module in modules]}
+class Hint(Exception):
+    """What a learner is told about a mistake."""
+
+
+def expect(condition, hint):
+    """Raise this hint unless the condition holds."""
+    if not condition:
+        raise Hint(hint)
+
+
+def where_it_went_wrong(error):
+    """Type and message of an error, and the line of the learner's file that it came from."""
+    words = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename == MINE]
+    if theirs:
+        last = theirs[-1]
+        words += f"\n  {MINE}, line {last.lineno}, in {last.name}:\n    {last.line}"
+    return words
+
+
+def replace_by_mine(path):
+    """Let each function and class in the file at `path` replace ours of the same name.
+
+    Returns a dict with those that did.
+    """
     if not os.path.isfile(path):
         raise pytest.Collector.CollectError(f"MINE={path}: there is no such file")
-    found = {name: value for name, value in runpy.run_path(path, run_name="mine").items()
-             if name in ours and getattr(value, "__module__", None) == "mine"}
-    if not found:
-        raise pytest.Collector.CollectError(f"{path} defines nothing of ours, like sparse_features")
+    try:
+        theirs = runpy.run_path(path, run_name="mine")
+    except (Exception, SystemExit) as error:
+        message = f"MINE={path} does not run. {where_it_went_wrong(error)}"
+        raise pytest.Collector.CollectError(message) from None
+    modules = (tm, itf)
+    our_names = set()
     for module in modules:
-        vars(module).update({name: found[name] for name in found if hasattr(module, name)})
-    warnings.warn(f"tested are {', '.join(found)} of {path}, and ours for all else")
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", None) == module.__name__:
+                our_names.add(name)
+    written = {}
+    for name, value in theirs.items():
+        if name in our_names and getattr(value, "__module__", None) == "mine":
+            written[name] = value
+    if not written:
+        raise pytest.Collector.CollectError(f"{path} defines nothing of ours, like class Adam")
+    for module in modules:
+        for name, value in written.items():
+            if hasattr(module, name):
+                setattr(module, name, value)
+    warnings.warn(f"tested are {', '.join(written)} of {path}, with ours for all else")
+    return written
 
 
-if os.environ.get("MINE"):
-    replace_by_mine(os.environ["MINE"], (tm, itf, plots))
-N, M, B = 6, 3, 40
-ROOT = pathlib.Path(tm.__file__).parent
-rng = np.random.default_rng
+WRITTEN = replace_by_mine(MINE) if MINE else {}
+
+
+def must_be_written(name, methods):
+    """With MINE: a hint if what is about to be tested is missing there, or inherited from us."""
+    if not MINE:
+        return
+    expect(name in WRITTEN, f"{MINE} defines no {name}: what would be tested here is still ours")
+    for method in methods:
+        value = vars(WRITTEN[name]).get(method)
+        expect(getattr(value, "__module__", None) == "mine",
+               f"{name}.{method} is still ours: the class in {MINE} does not define it itself")
+
+
+def part(name, *methods):
+    """A decorator for tests of what a learner may write: a function, or methods of a class.
+
+    A failure is told as a hint alone. The test itself is no longer running when it is told, so
+    that no option of pytest can show a line of it. Errors in our own code are shown as usual.
+    """
+    def decorate(test):
+        @functools.wraps(test)
+        def tell(**options):
+            told = None
+            try:
+                must_be_written(name, methods)
+                with warnings.catch_warnings(), np.errstate(all="ignore"):
+                    warnings.simplefilter("ignore")     # a warning would show the line it is in
+                    test(**options)
+            except Hint as hint:
+                told = str(hint)
+            except (Exception, SystemExit) as error:
+                if not MINE:
+                    raise
+                told = where_it_went_wrong(error)
+            if told is not None:
+                pytest.fail(told, pytrace=False)
+
+        tell.of_a_part = True
+        return tell
+
+    return decorate
+
+
+def agrees(what, found, right, mistakes=None, rtol=1e-6):
+    """Raise a hint unless `found` is `right`.
+
+    mistakes: dict, the words for a mistake -> what this mistake would give. If one of them gives
+    exactly what was found, it is named.
+    """
+    expect(found is not None, f"{what} is None: is there a return?")
+    try:
+        found = np.asarray(found, float)
+    except (TypeError, ValueError):
+        raise Hint(f"{what} must be numbers, got a {type(found).__name__}") from None
+    right = np.asarray(right, float)
+    if is_nearly(found, right, rtol):
+        return
+    usual = {
+        "it is half of what is right: is a factor 2 missing?": right / 2,
+        "it is twice what is right: is there a factor 2 too many?": right * 2,
+        "the sign is wrong": -right,
+        "it is the transpose of what is right": right.T,
+    }
+    lines = [f"{what}: not what it should be"]
+    if found.shape != right.shape:
+        lines.append(f"  your shape is {found.shape}")
+        lines.append(f"  right is      {right.shape}")
+    else:
+        difference = np.abs(found - right)
+        difference[np.isnan(difference)] = np.inf
+        worst = np.unravel_index(np.argmax(difference), right.shape)
+        place = f" at {tuple(int(k) for k in worst)}" if worst else ""
+        lines.append(f"  yours{place}: {found[worst]:.8g}")
+        lines.append(f"  right{place}: {right[worst]:.8g}")
+    likely = []
+    for words, value in {**(mistakes or {}), **usual}.items():
+        if is_nearly(found, np.asarray(value, float), rtol):
+            likely.append(words)
+    for words in likely:
+        lines.append(f"  Exactly this would come from a mistake: {words}")
+    if not likely:
+        lines.append("  No usual mistake gives this: compare with a case small enough to do by hand")
+    raise Hint("\n".join(lines))
+
+
+def is_nearly(found, value, rtol):
+    """Whether two arrays have the same shape and, up to rounding, the same entries."""
+    if found.shape != value.shape:
+        return False
+    return np.allclose(found, value, rtol=rtol, atol=1e-9, equal_nan=True)
+
+
+# --- Small cases ----------------------------------------------------------------------------------
+
+N = 6       # features
+M = 3       # shared dimensions
+B = 40      # examples
+
+
+def seeded(*seed):
+    """NumPy's Generator for a seed."""
+    return np.random.default_rng(seed)
 
 
 def random_case(seed=0):
-    """Random weights U (N, N), some of them 0, b, features x, answers y and importance, float64."""
-    r = rng(seed)
-    x = r.random((B, N)) * (r.random((B, N)) < 0.6)
-    y = np.maximum(x @ r.normal(size=(N, N)), 0)
-    return r.normal(size=(N, N)).round(1), 0.3 * r.normal(size=N), x, y, r.uniform(0.5, 2, N)
+    """Random weights U (N, N), b, features x (B, N), answers y and importance, all in float64."""
+    rng = seeded(seed)
+    x = rng.random((B, N)) * (rng.random((B, N)) < 0.6)
+    y = np.maximum(x @ rng.normal(size=(N, N)), 0)
+    U = rng.normal(size=(N, N))
+    b = 0.3 * rng.normal(size=N)
+    importance = rng.uniform(0.5, 2, N)
+    return U, b, x, y, importance
 
 
-def models_of(U, b):
-    """One model of each kind, made of the entries of U (N, N), whose dtype is that of the model."""
-    V = np.asarray(U, np.float64)
-    return (tm.TiedModel(U[:M], b), tm.UntiedModel(U[:M], V[:, :M], b),
-            tm.LiftedModel(U, b, l1=0.1), tm.MaskedModel(U, b, V.T, penalty=0.1))
+def one_of_each_model(U, b):
+    """One model of each of the five kinds, made of the entries of U (N, N)."""
+    W_up = U[:, :M].astype(np.float64)      # the dtype of a model is that of its first array
+    return {
+        "tied": tm.TiedModel(U[:M], b),
+        "untied": tm.UntiedModel(U[:M], W_up, b),
+        "softmax": tm.SoftmaxModel(U[:M], W_up, b),
+        "lifted": tm.LiftedModel(U, b, l1=0.1),
+        "masked": tm.MaskedModel(U, b, U.T.astype(np.float64), penalty=0.1),
+    }
 
 
-def agrees(found, right, mistakes):
-    """`found` is `right`; if not, name the mistakes that give exactly what was found."""
-    right = np.asarray(right)
-    usual = {"a factor 2 is missing": right / 2, "the sign": -right, "a transpose": right.T,
-             "a sum over examples; take their mean": right * B, "a mean over targets": right / N}
-    likely = [words for words, value in (mistakes | usual).items()
-              if np.shape(value) == np.shape(found) and np.allclose(value, found)]
-    hint = "it is exactly this mistake: " if likely else "a mistake, but none of these: "
-    close(found, right, rtol=1e-5, atol=1e-9, err_msg=hint + "; or ".join(likely or mistakes))
+def without(U, i, j):
+    """U with the one weight from source j to target i set to 0."""
+    ablated = U.copy()
+    ablated[i, j] = 0
+    return ablated
 
 
-# --- toymodel.py ----------------------------------------------------------------------------------
-
-def test_TiedModel_matches_loops_and_the_naive_order_of_the_chain_rule():
-    (U, b, x, y, importance), W = random_case(), random_case()[0][:M]
-    model, z = tm.TiedModel(W, b), np.empty((B, N))
-    for k, i in np.ndindex(B, N):
-        z[k, i] = sum(W[:, i] @ W[:, j] * x[k, j] for j in range(N)) + b[i]
-    agrees(model.forward(x), np.maximum(z, 0), {"no bias": np.maximum(z - b, 0), "no relu": z})
-    error, gate = np.maximum(z, 0) - y, z > 0
-    loss, gradients = model.loss_and_gradients(x, y, importance)
-    agrees(loss, np.sum(importance * error**2) / B, {
-        "no importance": np.sum(error**2) / B, "no relu": np.sum(importance * (z - y)**2) / B})
-    close(model.loss(x, y), np.sum(error**2) / B, err_msg="importance None: all count alike")
-    g = 2 / B * importance * error
-    wrong = {"no importance": g / importance * gate, "no gate: a shut relu passes nothing": g}
-    agrees(gradients["b"], np.sum(g * gate, axis=0), {k: v.sum(axis=0) for k, v in wrong.items()})
-    dU = (g * gate).T @ x
-    agrees(gradients["W"], W @ dU + W @ dU.T, {
-        "W is used twice, and only the storing (encoder) is there": W @ dU,
-        "W is used twice, and only the reading (decoder) is there": W @ dU.T,
-        **{words: W @ (v.T @ x) + W @ (x.T @ v) for words, v in wrong.items()}})
+def relu(z):
+    """max(z, 0), written another way than in toymodel.py."""
+    return np.where(z > 0, z, 0)
 
 
-def test_each_model_and_its_gradient_in_the_naive_order():
-    U, b, x, y, importance = random_case()
-    W_down, W_up, s = U[:M], U[:, :M], 1 / (1 + np.exp(-U.T))
-    facts = ((W_down.T @ W_down, 0, lambda dU: {"W": W_down @ dU + W_down @ dU.T}),
-             (W_up @ W_down, 0, lambda dU: {"W_up": dU @ W_down.T, "W_down": W_up.T @ dU}),
-             (U, 0.1 * np.abs(U).sum(), lambda dU: {"U": dU + 0.1 * np.sign(U)}),
-             (U * s, 0.1 * s.sum(), lambda dU: {"logits": (dU * U + 0.1) * s * (1 - s)}))
-    for model, (V, extra, naive) in zip(models_of(U, b), facts):
-        y_hat = np.maximum(x @ V.T + b, 0)
-        dU = (2 / B * importance * (y_hat - y) * (y_hat > 0)).T @ x
-        loss, gradients = model.loss_and_gradients(x, y, importance)
-        close(model.virtual_weights(), V)
-        close(model.forward(x), y_hat, atol=1e-12, err_msg="a transpose, or no bias?")
-        close(loss, np.sum(importance * (y_hat - y)**2) / B + extra, err_msg="the regulariser?")
-        for name, gradient in naive(dU).items():
-            close(gradients[name], gradient, atol=1e-12, err_msg="another product of matrices")
-        assert max(tm.check_gradients(model, x, y, importance).values()) < 1e-7
-    kink = tm.LiftedModel(np.float32(0 * U), 0 * b)     # z = 0: gradient 0, differences not
-    assert tm.check_gradients(kink, x, y) == {"U": 1, "b": 1}, "relative to the largest derivative"
-    assert kink.U.dtype == np.float32 and not kink.U.any(), "the model is changed"
+# --- toymodel.py: the door ------------------------------------------------------------------------
+
+def test_real_array_keeps_float32_and_makes_float64_of_everything_else():
+    single = np.ones((2, 3), np.float32)
+    assert tm.real_array("a", single, (2, 3)) is single, "nothing had to change"
+    assert tm.real_array("a", single, (2, 3), np.float64).dtype == np.float64
+    assert tm.real_array("a", [[1, 2]], ("m", "n")).dtype == np.float64
+    assert tm.real_array("a", np.ones(2, np.float16), (2,)).dtype == np.float64
+    assert tm.real_array("a", np.ones(2, bool), (2,)).dtype == np.float64
+    same(tm.real_array("a", [[1, 2], [3, 4]], ("n", "n")), [[1, 2], [3, 4]])
 
 
-def test_TiedModel_closed_forms_and_gates_that_are_shut_where_z_is_exactly_0():
-    """Density s. The best constant output is E[x] = s/2: L = Var x = s/3 - s^2/4.
-    W = [1, -1], b = 0: both active cost 2 E[min(x_1, x_2)^2] = 1/3, else nothing: L = s^2/3."""
-    s, values = 0.5, np.concatenate([np.zeros(200), (np.arange(200) + 0.5) / 200])
-    one, two = values[:, None], np.array(list(itertools.product(values, values)))
-    close(tm.LiftedModel([[0]], [s / 2]).loss(one, one), s / 3 - s**2 / 4, rtol=1e-4)
-    close(tm.TiedModel(np.array([[1.0, -1.0]]), np.zeros(2)).loss(two, two), s**2 / 3, rtol=1e-3)
-    case = np.ones((1, 1)), -np.ones(1), np.ones((1, 1)), np.ones((1, 1))          # z = 1 - 1
-    loss, gradients = tm.LiftedModel(*case[:2]).loss_and_gradients(*case[2:])
-    shut = [*gradients.values(), itf.second_order_effects(*case), itf.predicted_effects(*case),
-            itf.all_scores(*case)["era"], itf.attribution_graph(*case[:2], [1.0])]
-    assert loss == 1 and not any(shut), "open where z > 0, not z >= 0"
+def test_a_letter_in_a_shape_stands_for_any_size_and_twice_for_the_same():
+    tm.real_array("a", np.ones((2, 3)), ("m", "n"))
+    tm.real_array("a", np.ones((3, 3)), ("n", "n"))
+    tm.real_array("a", np.ones((3, 2)), ("B", 2))
+    with pytest.raises(ValueError, match=r"a must have shape \(n, n\), got \(2, 3\)"):
+        tm.real_array("a", np.ones((2, 3)), ("n", "n"))
+    with pytest.raises(ValueError, match=r"a must have shape \(B, 2\), got \(2, 3\)"):
+        tm.real_array("a", np.ones((2, 3)), ("B", 2))
+    with pytest.raises(ValueError, match=r"a must have shape \(n\), got \(2, 3\)"):
+        tm.real_array("a", np.ones((2, 3)), ("n",))
+    with pytest.raises(ValueError, match=r"a must have shape \(n\), got \(0,\)"):
+        tm.real_array("a", [], ("n",))
+
+
+def draws(rng):
+    """Three numbers that the generator of this seed gives."""
+    return tm.generator(rng).random(3).tolist()
+
+
+def test_a_seed_is_that_of_default_rng_and_each_tuple_has_a_stream_of_its_own():
+    assert draws(5) == np.random.default_rng(5).random(3).tolist()
+    assert draws(np.int64(5)) == draws(5)
+    streams = [draws(seed) for seed in (0, 5, (5,), (5, 0), (5, 0, 0), (0, 5), (5, 1))]
+    assert len(set(map(tuple, streams))) == 7, "two seeds have the same stream: (s, 0) and s?"
+    assert draws((5, 0)) == draws((5, 0))
+
+
+def test_a_generator_is_used_as_it_is():
+    rng = np.random.default_rng(5)
+    assert tm.generator(rng) is rng
+
+
+def random_results():
+    """What public functions with an argument `rng` return, as functions of rng: name -> function."""
+    U, b, *_ = random_case()
+    task = tm.identity_task(N, 0.3)
+
+    def independent_features(rng):
+        return tm.sparse_features(rng, 9, N, 0.3)
+
+    def correlated_features(rng):
+        return tm.correlated_features(rng, 9, N)
+
+    def batch(rng):
+        return task.batch(rng, 9)[0]
+
+    def batch_of_letters(rng):
+        return tm.letter_task().batch(rng, 9)[1]
+
+    def block_task(rng):
+        return tm.block_task(8, 2, 0.5, rng=rng).A
+
+    def tied_start(rng):
+        return tm.TiedModel.initialise(rng, N, M).W
+
+    def untied_start(rng):
+        return tm.UntiedModel.initialise(rng, N, M).W_up
+
+    def softmax_start(rng):
+        return tm.SoftmaxModel.initialise(rng, N, M).W_down
+
+    def training(rng):
+        return tm.train(tm.TiedModel(U[:M], b), task, 2, batch_size=9, rng=rng).losses
+
+    def ideal_weights(rng):
+        return itf.ideal_weights(U, b, task, steps=2, rng=rng)[0]
+
+    def learned_mask(rng):
+        return itf.learned_mask(U, b, task, steps=2, rng=rng)[0]
+
+    functions = [independent_features, correlated_features, batch, batch_of_letters, block_task,
+                 tied_start, untied_start, softmax_start, training, ideal_weights, learned_mask]
+    return {function.__name__: function for function in functions}
+
+
+@about_our_own_code
+@pytest.mark.parametrize("name", random_results())
+def test_randomness_is_a_seed_or_a_tuple_or_a_generator_everywhere(name):
+    result = random_results()[name]
+    same(result(5), result(5), err_msg="the same seed, another result")
+    same(result(5), result(np.random.default_rng(5)), err_msg="a seed s stands for default_rng(s)")
+    assert np.any(result(5) != result(6)), "the seed is ignored"
+    assert np.any(result(5) != result((5, 0))), "(5, 0) is not 5"
+    result(np.int64(5))
+    for no_seed in (True, None, -1, 0.5, [5], (), (0.5,), "5"):
+        with pytest.raises(ValueError, match="a seed must be a whole number"):
+            result(no_seed)
+
+
+# --- toymodel.py: losses --------------------------------------------------------------------------
+
+def test_relu_lets_nan_through():
     assert np.isnan(tm.relu(np.array([np.nan]))[0]), "a NaN became a number"
+    same(tm.relu(np.array([-1.0, 0.0, 2.0])), [0, 0, 2])
 
 
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
-def test_a_model_copies_its_arrays_and_keeps_their_dtype_whatever_it_is_fed(dtype):
+def test_softmax_gives_exponentials_over_their_sum_and_does_not_overflow():
+    z = np.array([[0.0, 1.0, 3.0], [2.0, 2.0, 2.0]])
+    close(tm.softmax(z), [np.exp(row) / sum(np.exp(row)) for row in z])
+    with np.errstate(over="raise"):
+        close(tm.softmax(np.array([1e5, 0.0, 1e5])), [0.5, 0, 0.5])
+
+
+def test_the_squared_error_and_its_slope_match_loops():
+    _, _, x, y, importance = random_case()
+    z = x - 0.3
+    L, g = tm.squared_error(z, y, importance)
+    expected = 0
+    slope = np.zeros((B, N))
+    for k, i in np.ndindex(B, N):
+        error = max(z[k, i], 0) - y[k, i]
+        expected += importance[i] * error**2 / B
+        if z[k, i] > 0:
+            slope[k, i] = 2 * importance[i] * error / B
+    close(L, expected)
+    close(g, slope)
+    assert isinstance(L, float)
+
+
+def test_the_squared_error_takes_whole_numbers_for_floats():
+    """An 8-bit 0 minus an 8-bit 16 would be 240, and the square of 16 would be 0."""
+    zero = np.array([[0]], np.uint8)
+    sixteen = np.array([[16]], np.uint8)
+    one = np.array([1], np.uint8)
+    assert tm.squared_error(zero, sixteen, one)[0] == 256
+    assert tm.squared_error(sixteen, zero, one)[0] == 256
+    assert tm.squared_error(sixteen, zero, one)[1] == 32
+    assert tm.squared_error(np.zeros((1, 1), np.float32), sixteen, one)[0] == 256
+
+
+def test_the_cross_entropy_matches_loops_and_its_slope_central_differences():
+    rng = seeded(1)
+    z = rng.normal(size=(4, 3))
+    y = rng.dirichlet(np.ones(3), size=4)
+    L, g = tm.cross_entropy(z, y)
+    expected = 0
+    for k, i in np.ndindex(4, 3):
+        probability = math.exp(z[k, i]) / sum(math.exp(value) for value in z[k])
+        expected -= y[k, i] * math.log(probability) / 4
+    close(L, expected)
+    for k, i in np.ndindex(4, 3):
+        push = np.zeros((4, 3))
+        push[k, i] = 1e-6
+        difference = tm.cross_entropy(z + push, y)[0] - tm.cross_entropy(z - push, y)[0]
+        close(g[k, i], difference / 2e-6, atol=1e-8)
+
+
+def test_the_cross_entropy_of_huge_logits_is_finite():
+    with np.errstate(over="raise", divide="raise"):
+        L, g = tm.cross_entropy(np.array([[1e5, 0.0]]), np.array([[0.0, 1.0]]))
+    assert L == 1e5
+    same(g, [[1, -1]])
+
+
+# --- toymodel.py: models --------------------------------------------------------------------------
+
+def tied_case():
+    """A tied model's W and b, examples, and z (B, N) by loops."""
     U, b, x, y, importance = random_case()
-    U = U.astype(dtype)
-    for model in models_of(U, b):
+    W = U[:M]
+    z = np.empty((B, N))
+    for k, i in np.ndindex(B, N):
+        z[k, i] = b[i]
+        for j in range(N):
+            z[k, i] += W[:, i] @ W[:, j] * x[k, j]
+    return W, b, x, y, importance, z
+
+
+def loss_and_gradients_of(model, x, y, importance):
+    """What `backward` returns, with a hint if it is no loss with a dict of gradients."""
+    result = model.loss_and_gradients(x, y, importance)
+    expect(isinstance(result, tuple) and len(result) == 2,
+           "backward must return two things: the loss, and a dict of gradients")
+    L, gradients = result
+    expect(isinstance(gradients, dict) and set(gradients) >= {"W", "b"},
+           f"backward must return the loss and then a dict with the keys 'W' and 'b', got {result}")
+    return L, gradients
+
+
+@part("TiedModel", "forward")
+def test_TiedModel_stores_x_with_W_and_reads_it_with_the_same_W():
+    W, b, x, y, importance, z = tied_case()
+    found = tm.TiedModel(W, b).forward(x)
+    agrees("the output of forward", found, relu(z), {
+        "there is no bias": relu(z - b),
+        "there is no relu": z,
+        "there is neither a relu nor a bias": z - b,
+        "the bias comes after the relu": relu(z - b) + b,
+        "there is a minus before the bias": relu(z - 2 * b),
+    })
+
+
+@part("TiedModel", "forward")
+def test_TiedModel_output_of_two_features_by_hand():
+    """W = (1, -1): alone, each feature comes back. Together they cancel, and the larger is left."""
+    model = tm.TiedModel([[1.0, -1.0]], [0.0, -0.1])
+    x = np.array([
+        [0.5, 0.0],
+        [0.0, 0.5],
+        [0.8, 0.5],
+    ])
+    by_hand = np.array([
+        [0.5, 0.0],
+        [0.0, 0.4],
+        [0.3, 0.0],
+    ])
+    agrees("the output of forward", model.forward(x), by_hand, {
+        "the bias is missing": relu(x - x[:, ::-1]),
+        "the bias is missing, and the relu too": x - x[:, ::-1],
+    })
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_loss_is_a_mean_over_examples_and_a_sum_over_targets():
+    W, b, x, y, importance, z = tied_case()
+    error = relu(z) - y
+    right = np.sum(importance * error**2) / B
+    L, _ = loss_and_gradients_of(tm.TiedModel(W, b), x, y, importance)
+    agrees("the loss", L, right, {
+        "importance is missing": np.sum(error**2) / B,
+        "importance is squared as well": np.sum((importance * error)**2) / B,
+        "it is a sum over examples, and should be a mean": right * B,
+        "it is a mean over targets, and should be a sum": right / N,
+        "it is the error of z: there is no relu": np.sum(importance * (z - y)**2) / B,
+        "it is the error of z: no relu, no bias": np.sum(importance * (z - b - y)**2) / B,
+        "there is no bias": np.sum(importance * (relu(z - b) - y)**2) / B,
+        "errors are not squared": np.sum(importance * np.abs(error)) / B,
+    })
+
+
+def slopes(gate, error, importance):
+    """g = dL/dz as it should be, and as slips make it: words -> g (B, N)."""
+    right = 2 / B * importance * error * gate
+    return right, {
+        "importance is missing": 2 / B * error * gate,
+        "there is no gate, but a shut relu passes nothing": 2 / B * importance * error,
+        "no gate and no importance": 2 / B * error,
+        "it is a sum over examples, and should be a mean": right * B,
+        "it is a mean over targets too": right / N,
+        "a sum over examples, and the factor 2 is missing": right * B / 2,
+    }
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_gradient_of_the_bias_is_the_sum_of_g_over_examples():
+    W, b, x, y, importance, z = tied_case()
+    g, slips = slopes(z > 0, relu(z) - y, importance)
+    _, gradients = loss_and_gradients_of(tm.TiedModel(W, b), x, y, importance)
+    agrees("the gradient of b", gradients["b"], g.sum(axis=0), {
+        words: slip.sum(axis=0) for words, slip in slips.items()
+    })
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_gradient_of_W_has_a_part_for_storing_and_a_part_for_reading():
+    W, b, x, y, importance, z = tied_case()
+    g, slips = slopes(z > 0, relu(z) - y, importance)
+    dU = g.T @ x
+    mistakes = {
+        "W is used twice, and only the storing is there (W_down)": W @ dU,
+        "W is used twice, and only the reading is there (W_up)": W @ dU.T,
+        "it is the gradient of an untied model's U": dU,
+    }
+    for words, slip in slips.items():
+        mistakes[words] = W @ (slip.T @ x) + W @ (x.T @ slip)
+    _, gradients = loss_and_gradients_of(tm.TiedModel(W, b), x, y, importance)
+    agrees("the gradient of W", gradients["W"], W @ dU + W @ dU.T, mistakes)
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_gradients_agree_with_central_differences():
+    W, b, x, y, importance, _ = tied_case()
+    model = tm.TiedModel(W, b)
+    loss_and_gradients_of(model, x, y, importance)
+    for name, error in tm.check_gradients(model, x, y, importance).items():
+        expect(error < 1e-7, f"the gradient of {name} is not the slope of the loss that you return:"
+               f" the two differ by {error:.1e} of its largest entry")
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_gate_is_shut_where_z_is_exactly_0():
+    """One feature, W = 1, b = -1 and x = 1: z is 0, the output is 0, and nothing passes back."""
+    model = tm.TiedModel([[1.0]], [-1.0])
+    one = np.ones((1, 1))
+    L, gradients = loss_and_gradients_of(model, one, one, None)
+    agrees("the loss", L, 1)
+    agrees("the gradient of b", gradients["b"], [0], {"the gate is z >= 0, not z > 0": [-2]})
+    agrees("the gradient of W", gradients["W"], [[0]], {"the gate is z >= 0, not z > 0": [[-4]]})
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_backward_changes_neither_the_model_nor_the_examples():
+    W, b, x, y, importance, _ = tied_case()
+    model = tm.TiedModel(W, b)
+    arrays = [x, y, importance, model.W, model.b]
+    before = [array.copy() for array in arrays]
+    loss_and_gradients_of(model, x, y, importance)
+    names = ("x", "y", "importance", "W", "b")
+    for name, array, old in zip(names, arrays, before):
+        expect(np.array_equal(array, old), f"backward has changed {name}")
+
+
+def uniform_or_silent(s):
+    """One feature of density s = 1/2, as 400 equally likely values that stand for all of them."""
+    assert s == 0.5
+    active = (np.arange(200) + 0.5) / 200
+    return np.concatenate([np.zeros(200), active])
+
+
+def test_the_best_constant_output_costs_the_variance_of_a_feature():
+    s = 0.5
+    x = uniform_or_silent(s)[:, None]
+    constant = tm.LiftedModel([[0.0]], [s / 2])
+    close(constant.loss(x, x), s / 3 - s**2 / 4, rtol=1e-4)
+    close(itf.best_bias(0 * x, x), s / 2, rtol=1e-6, err_msg="the best constant is the mean")
+
+
+@part("TiedModel", "backward")
+def test_TiedModel_of_two_opposite_features_costs_a_third_of_the_chance_that_they_meet():
+    """W = (1, -1), b = 0. Alone a feature costs nothing. Both active: 2 E[min(x_1, x_2)^2] = 1/3."""
+    s = 0.5
+    x = np.array(list(itertools.product(uniform_or_silent(s), repeat=2)))
+    L, _ = loss_and_gradients_of(tm.TiedModel([[1.0, -1.0]], [0.0, 0.0]), x, x, None)
+    agrees("the loss", L, s**2 / 3, rtol=1e-3)
+
+
+def test_the_gradients_of_all_five_models_agree_with_central_differences():
+    U, b, x, y, importance = random_case()
+    distributions = tm.softmax(y)
+    for kind, model in one_of_each_model(U, b).items():
+        if kind == "softmax":
+            errors = tm.check_gradients(model, x, distributions)
+        else:
+            errors = tm.check_gradients(model, x, y, importance)
+        assert max(errors.values()) < 1e-7, f"{kind}: {errors}"
+        assert set(errors) == set(model.parameters)
+
+
+def naive_dU(V, b, x, y, importance):
+    """The output, the loss, and dL/dU (N, N) of y_hat = relu(V x + b)."""
+    z = x @ V.T + b
+    error = relu(z) - y
+    L = np.sum(importance * error**2) / B
+    g = 2 / B * importance * error * (z > 0)
+    return relu(z), L, g.T @ x
+
+
+def test_the_untied_model_in_the_naive_order_of_the_chain_rule():
+    U, b, x, y, importance = random_case()
+    W_down = U[:M]
+    W_up = U[:, :M]
+    model = tm.UntiedModel(W_down, W_up, b)
+    y_hat, L, dU = naive_dU(W_up @ W_down, b, x, y, importance)
+    loss, gradients = model.loss_and_gradients(x, y, importance)
+    close(model.virtual_weights(), W_up @ W_down)
+    close(model.forward(x), y_hat, atol=1e-12)
+    close(loss, L)
+    close(gradients["b"], naive_db(W_up @ W_down, b, x, y, importance))
+    close(gradients["W_up"], dU @ W_down.T, atol=1e-12)
+    close(gradients["W_down"], W_up.T @ dU, atol=1e-12)
+
+
+def naive_db(V, b, x, y, importance):
+    """dL/db (N,) of y_hat = relu(V x + b): dL/dU for one more source, which is always 1."""
+    ones = np.ones((B, 1))
+    return naive_dU(np.c_[V, b], 0, np.c_[x, ones], y, importance)[2][:, -1]
+
+
+def test_the_lifted_model_in_the_naive_order_of_the_chain_rule():
+    U, b, x, y, importance = random_case()
+    model = tm.LiftedModel(U, b, l1=0.1)
+    y_hat, L, dU = naive_dU(U, b, x, y, importance)
+    loss, gradients = model.loss_and_gradients(x, y, importance)
+    same(model.virtual_weights(), U)
+    close(model.forward(x), y_hat, atol=1e-12)
+    close(loss, L + 0.1 * np.abs(U).sum(), err_msg="the penalty?")
+    close(gradients["U"], dU + 0.1 * np.sign(U), atol=1e-12)
+    close(gradients["b"], naive_db(U, b, x, y, importance))
+
+
+def test_the_masked_model_in_the_naive_order_of_the_chain_rule():
+    U, b, x, y, importance = random_case()
+    logits = U.T
+    s = 1 / (1 + np.exp(-logits))
+    model = tm.MaskedModel(U, b, logits, penalty=0.1)
+    y_hat, L, dU = naive_dU(U * s, b, x, y, importance)
+    loss, gradients = model.loss_and_gradients(x, y, importance)
+    close(model.mask(), s)
+    close(model.virtual_weights(), U * s)
+    close(model.forward(x), y_hat, atol=1e-12)
+    close(loss, L + 0.1 * s.sum(), err_msg="the penalty?")
+    close(gradients["logits"], (dU * U + 0.1) * s * (1 - s), atol=1e-12)
+    close(gradients["b"], naive_db(U * s, b, x, y, importance))
+
+
+def test_the_softmax_model_in_the_naive_order_of_the_chain_rule():
+    U, b, x, y, _ = random_case()
+    W_down = U[:M]
+    W_up = U[:, :M]
+    y = tm.softmax(y)
+    model = tm.SoftmaxModel(W_down, W_up, b)
+    y_hat = tm.softmax(x @ (W_up @ W_down).T + b)
+    g = (y_hat - y) / B
+    dU = g.T @ x
+    loss, gradients = model.loss_and_gradients(x, y)
+    close(model.forward(x), y_hat)
+    close(loss, -np.sum(y * np.log(y_hat)) / B)
+    close(gradients["b"], g.sum(axis=0), atol=1e-12)
+    close(gradients["W_up"], dU @ W_down.T, atol=1e-12)
+    close(gradients["W_down"], W_up.T @ dU, atol=1e-12)
+
+
+def test_switches_of_any_size_do_not_overflow():
+    logits = np.array([[-1e4, 0.0], [1e4, np.log(3)]])
+    with np.errstate(over="raise"):
+        mask = tm.MaskedModel(np.eye(2), np.zeros(2), logits).mask()
+    close(mask, [[0, 0.5], [1, 0.75]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["tied", "untied", "softmax", "lifted", "masked"])
+def test_a_model_keeps_its_dtype_whatever_it_is_fed(kind, dtype):
+    U, b, x, y, importance = random_case()
+    model = one_of_each_model(U.astype(dtype), b)[kind]
+    if kind == "softmax":
+        y = tm.softmax(y)
+        importance = None
+    loss, gradients = model.loss_and_gradients(x, y, importance)
+    assert isinstance(loss, float)
+    assert model.loss(x, y, importance) == loss
+    arrays = [model.virtual_weights(), model.forward(x)]
+    arrays += model.parameters.values()
+    arrays += gradients.values()
+    for array in arrays:
+        assert array.dtype == dtype, "float32 and float64 are mixed"
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied", "softmax", "lifted", "masked"])
+def test_a_model_has_its_own_copies_of_its_arrays(kind):
+    U, b, *_ = random_case()
+    model = one_of_each_model(U, b)[kind]
+    for array in model.parameters.values():
+        array += 1
+    model.virtual_weights()[:] = 0
+    if kind == "masked":
+        model.V += 1
+    same(U, random_case()[0], err_msg="the caller's U was changed")
+    same(b, random_case()[1], err_msg="the caller's b was changed")
+    assert model.virtual_weights().any(), "what virtual_weights returns is the model's own"
+
+
+def test_importance_none_counts_all_targets_alike():
+    U, b, x, y, _ = random_case()
+    model = tm.LiftedModel(U, b)
+    assert model.loss(x, y) == model.loss(x, y, np.ones(N))
+
+
+def test_initial_weights_have_the_spread_that_is_asked_for():
+    n = 100
+    m = 20
+    glorot = (2 / (n + m))**0.5
+    tied = tm.TiedModel.initialise(0, n, m)
+    wide = tm.TiedModel.initialise(0, n, m, scale=0.5)
+    fan_in = tm.UntiedModel.initialise(0, n, m)
+    both = tm.UntiedModel.initialise(0, n, m, start="Glorot")
+    close(tied.W.std(), glorot, rtol=0.05)
+    close(wide.W.std(), 0.5, rtol=0.05)
+    close(fan_in.W_down.std(), n**-0.5, rtol=0.05, err_msg="reads n features")
+    close(fan_in.W_up.std(), m**-0.5, rtol=0.05, err_msg="reads m dimensions")
+    close(both.W_down.std(), glorot, rtol=0.05)
+    close(both.W_up.std(), glorot, rtol=0.05)
+    for model in (tied, wide, fan_in, both):
+        assert not model.b.any()
+        assert model.b.dtype == np.float32
+    assert tied.W.shape == fan_in.W_down.shape == (m, n)
+    assert fan_in.W_up.shape == (n, m)
+    assert tm.TiedModel.initialise(0, n, m, dtype=np.float64).W.dtype == np.float64
+    assert tm.UntiedModel.initialise(0, n, m, dtype=np.float64).W_up.dtype == np.float64
+
+
+def test_the_gradient_check_is_relative_to_the_largest_slope_and_changes_no_model():
+    """Where z is exactly 0 the gradient is 0, and the central difference half a slope."""
+    _, _, x, y, _ = random_case()
+    at_the_kink = tm.LiftedModel(np.zeros((N, N), np.float32), np.zeros(N))
+    assert tm.check_gradients(at_the_kink, x, y) == {"U": 1, "b": 1}
+    assert at_the_kink.U.dtype == np.float32
+    assert not at_the_kink.U.any()
+
+
+def test_the_demo_prints_a_tiny_error_for_each_array_of_each_model(capsys):
+    tm.demo()
+    printed = capsys.readouterr().out
+    assert printed.count("e-") == 12, "2, 3, 2, 2 and 3 arrays"
+    assert printed.count("Model") == 5
+
+
+# --- toymodel.py: training ------------------------------------------------------------------------
+
+def one_number(value=1.0):
+    """A parameter with one entry."""
+    return np.array([value])
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_takes_a_first_step_of_the_learning_rate_whatever_the_gradient():
+    """Gradient 2: mean 0.2 and square 0.004 before their correction, 2 and 4 after it."""
+    p = one_number()
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": one_number(2.0)})
+    agrees("a parameter of 1 after one step of 0.1", p, [0.9], {
+        "the parameter is replaced by a new array, but must be changed in place": [1.0],
+        "a plus for a minus: it climbs": [1.1],
+        "no bias correction: both averages start at 0": [1 - 0.1 * 0.2 / 0.004**0.5],
+        "no bias correction of the mean": [1 - 0.1 * 0.2 / 2],
+        "no bias correction of the square": [1 - 0.1 * 2 / 0.004**0.5],
+        "there is no square root": [1 - 0.1 * 2 / 4],
+        "a new gradient counts beta, and the old average 1 - beta, but without correction":
+            [1 - 0.1 * 1.8 / 3.996**0.5],
+        "a new gradient counts beta, and the old average 1 - beta": [1 - 0.1 * 18 / 3996**0.5],
+        "this is plain SGD: nothing is divided by the root of the square": [1 - 0.1 * 2],
+        "this is SGD with momentum: nothing is divided by the root of the square": [1 - 0.1 * 0.2],
+        "t is raised too late: it must be 1 in the first step, and 0 gives 0 / 0": [np.nan],
+        "t is raised too late: it is 0 in the first step, and the mean is divided by 0": [-np.inf],
+        "t is one too large: it must be 1 in the first step":
+            [1 - 0.1 * (0.2 / 0.19) / (0.004 / 0.001999)**0.5],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_remembers_in_its_second_step():
+    """Gradients 2 and 4: the mean is 0.58 / 0.19, and the square 0.019996 / 0.001999."""
+    p = one_number()
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": one_number(2.0)})
+    adam.step({"p": one_number(4.0)})
+    right = 0.9 - 0.1 * (0.58 / 0.19) / (0.019996 / 0.001999)**0.5
+    agrees("a parameter of 1 after two steps of 0.1", p, [right], {
+        "t stays 1": [0.9 - 0.1 * (0.58 / 0.1) / (0.019996 / 0.001)**0.5],
+        "nothing is remembered: each step is a first one": [0.8],
+        "the corrected averages are kept in place of the raw ones":
+            [0.9 - 0.1 * (2.2 / 0.19) / ((4 + 0.001 * 12) / 0.001999)**0.5],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_counts_steps_and_not_parameters():
+    """Two parameters with the same gradients stay the same."""
+    first = one_number()
+    second = one_number()
+    adam = tm.Adam({"first": first, "second": second}, learning_rate=0.1)
+    for gradient in (2.0, 4.0):
+        adam.step({"first": one_number(gradient), "second": one_number(gradient)})
+    expect(first[0] != 1, "the parameter must be changed in place, and stays what it was")
+    agrees("the second parameter, beside the first", second, first, {
+        "it has not moved": [1.0],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_uses_its_betas_and_adds_epsilon_outside_the_root():
+    """beta1 = 0: the mean is the gradient. beta2 = 1/2, epsilon 1, gradients 1 and 3."""
+    p = one_number()
+    adam = tm.Adam({"p": p}, learning_rate=0.1, beta1=0.0, beta2=0.5, epsilon=1.0)
+    adam.step({"p": one_number(1.0)})
+    agrees("a parameter of 1 after one step", p, [1 - 0.1 / 2], {
+        "epsilon is inside the root": [1 - 0.1 / 2**0.5],
+        "epsilon is missing": [1 - 0.1],
+        "epsilon is added before the square is corrected": [1 - 0.1 / (0.5**0.5 + 1)],
+        "beta1 and beta2 are exchanged": [1 - 0.1 / 2],
+    })
+    adam.step({"p": one_number(3.0)})
+    right = 0.95 - 0.1 * 3 / ((4.75 / 0.75)**0.5 + 1)
+    agrees("the same parameter after two steps", p, [right], {
+        "beta1 and beta2 are exchanged": [0.95 - 0.1 * (1.75 / 0.75) / (9**0.5 + 1)],
+        "beta1 and beta2 are always .9 and .999":
+            [0.95 - 0.1 * (0.39 / 0.19) / ((0.009999 / 0.001999)**0.5 + 1)],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_takes_another_learning_rate_for_one_step_only():
+    p = one_number()
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": one_number(2.0)}, learning_rate=0.2)
+    agrees("a parameter of 1 after one step of 0.2", p, [0.8], {
+        "the learning_rate that step is given is ignored": [0.9],
+    })
+    adam.step({"p": one_number(2.0)})
+    agrees("the same after a second step of 0.1", p, [0.7], {
+        "the learning rate of the step before is kept": [0.6],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_does_not_move_at_a_learning_rate_of_0():
+    p = one_number()
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": one_number(2.0)}, learning_rate=0.0)
+    agrees("a parameter of 1 after a step of 0", p, [1.0], {
+        "a learning_rate of 0 is taken for None": [0.9],
+    })
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_changes_each_entry_of_a_matrix_on_its_own():
+    W = np.zeros((2, 3))
+    adam = tm.Adam({"W": W}, learning_rate=0.1)
+    gradient = np.array([
+        [1.0, -2.0, 0.0],
+        [-3.0, 0.0, 1e-3],
+    ])
+    adam.step({"W": gradient})
+    agrees("W after one step", W, -0.1 * np.sign(gradient), rtol=1e-4)
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_changes_only_its_parameters_and_never_the_gradients():
+    """A dict of gradients may hold others: those of parameters that are not trained."""
+    p = one_number()
+    gradients = {"p": one_number(2.0), "other": one_number(3.0)}
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    try:
+        adam.step(gradients)
+    except KeyError as error:
+        raise Hint(f"KeyError: {error}. Loop over the parameters: there may be more gradients")
+    agrees("the gradient that was passed in", gradients["p"], [2.0], {
+        "it is squared in place": [4.0],
+        "it is scaled in place": [0.2],
+    })
+    expect(set(gradients) == {"p", "other"}, "step has changed the dict of gradients")
+    agrees("the parameter", p, [0.9], {"it has not moved": [1.0]})
+
+
+@part("Adam", "__init__", "step")
+def test_Adam_keeps_no_gradient_that_its_caller_may_change():
+    p = one_number()
+    gradient = one_number(2.0)
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": gradient})
+    gradient[:] = 1000
+    gradient = one_number(4.0)
+    adam.step({"p": gradient})
+    right = 0.9 - 0.1 * (0.58 / 0.19) / (0.019996 / 0.001999)**0.5
+    agrees("the parameter after two steps", p, [right])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.uint8])
+def test_the_optimiser_takes_gradients_of_other_dtypes(dtype):
+    """The square of 200 is above the largest uint8; that of 300 is above the largest float16."""
+    p = np.ones(1)
+    value = 300 if dtype == np.float16 else 200
+    adam = tm.Adam({"p": p}, learning_rate=0.1)
+    adam.step({"p": np.array([value], dtype)})
+    close(p, 0.9)
+    close(adam.square["p"], 0.001 * value**2)
+
+
+class OneBatch:
+    """A task that has the same examples in every batch."""
+
+    importance = None
+
+    def __init__(self, x, y):
+        self.x = x
+        self.y = y
+
+    def batch(self, rng, batch_size):
+        return self.x, self.y
+
+
+TRAIN_STEPS = 10
+TRAIN_OPTIONS = {"batch_size": 64, "learning_rate": 0.01, "rng": 3}
+TRAIN_IMPORTANCE = np.array([5, 1, 1, 1, 1, 1])
+
+
+def train_task():
+    """What the tests of `train` train on."""
+    return tm.identity_task(N, 0.3, importance=TRAIN_IMPORTANCE)
+
+
+def start_model():
+    """What the tests of `train` start from, in float64."""
+    return tm.TiedModel.initialise(1, N, M, dtype=np.float64)
+
+
+def ten_steps_by_hand(slip=None, schedule="constant"):
+    """What `train` should do: .losses (10,), and .weights, W after 0 to 10 updates.
+
+    slip: the words of a mistake to make.
+    """
+    model = start_model()
+    task = train_task()
+    importance = TRAIN_IMPORTANCE
+    if slip == "the task's importance is not used":
+        importance = None
+    data = np.random.default_rng(3)
+    if slip != "the batches come straight from rng, and not from a stream spawned from it":
+        data = data.spawn(1)[0]
+    adam = tm.Adam(model.parameters, 0.01)
+    losses = []
+    weights = [model.W.copy()]
+    for step in range(TRAIN_STEPS):
+        if step == 0 or slip != "every step has the same batch":
+            x, y = task.batch(data, 64)
+        if slip == "a new Adam in each step: it remembers nothing":
+            adam = tm.Adam(model.parameters, 0.01)
         loss, gradients = model.loss_and_gradients(x, y, importance)
-        V = model.virtual_weights()
-        for array in (V, model.forward(x), *gradients.values(), *model.parameters.values()):
-            assert array.dtype == dtype and isinstance(loss, float), "mixed silently"
-            array += 1
-        model.b = np.zeros(N)
-        expected, model.b = model.loss(x, y), np.zeros(N, int)
-        close(model.loss(x, y), expected, err_msg="a bias of whole numbers changed x or y")
-    tm.MaskedModel(U, b, U).V[:] = itf.all_scores(U, b, x, y)["weight"][:] = 0
-    same([*U, b], [*random_case()[0].astype(dtype), random_case()[1]], err_msg="the caller's")
-    for cls, scale, expected in ((tm.TiedModel, None, [60**-0.5]), (tm.TiedModel, 0.5, [0.5]),
-                                 (tm.UntiedModel, (0.5, 0.02), [0.5, 0.02]),
-                                 (tm.UntiedModel, None, [100**-0.5, 20**-0.5])):
-        model = cls.initialise(rng(0), 100, 20, scale, dtype)
-        close([p.std() for p in model.parameters.values()], [*expected, 0], rtol=0.06)
-
-
-def test_Adam_by_hand():
-    """Gradients 2, then 4: means 0.2, 0.58 and squares 0.004, 0.019996, before correction."""
-    p, q, twin = np.ones((3, 1))
-    adam = tm.Adam({"p": p, "twin": twin}, learning_rate=0.1)
-    adam.step({"p": np.array([2.0]), "twin": np.array([2.0])})
-    agrees(p, [0.9], {"a new array; change the parameter in place": [1.0], "+ for -": [1.1],
-                      "no bias correction: averages start at 0": [1 - 0.1 * 0.2 / 0.004**0.5],
-                      "no bias correction of the mean": [1 - 0.1 * 0.2 / 2], "no root": [0.95],
-                      "no bias correction of the squares": [1 - 0.1 * 2 / 0.004**0.5],
-                      "a new gradient counts 1, not 1 - beta": [0.0], "no averages": [0.8]})
-    close(twin, p, err_msg="t counts steps, not parameters")
-    adam.step({"p": np.array([4.0]), "twin": np.array([4.0])})
-    second = 0.9 - 0.1 * (0.58 / 0.19) / np.sqrt(0.019996 / 0.001999)
-    agrees(p, [second], {"t stays 1": [0.9 - 0.58 / 19.996**0.5]})
-    adam.step({"p": np.array([0.0]), "twin": np.array([0.0])}, learning_rate=0.0)
-    close(p, second, err_msg="learning_rate=0 must override the default: is it taken for None?")
-    adam = tm.Adam({"q": q}, beta1=0.0, beta2=0.5, epsilon=1.0)
-    adam.step({"q": np.array([1.0])})
-    agrees(q, [1 - 0.001 / 2], {"epsilon inside the root": [1 - 0.001 / 2**0.5]})
-    adam.step({"q": np.array([3.0])})
-    close(q, 0.9995 - 0.001 * 3 / (np.sqrt(4.75 / 0.75) + 1), err_msg="beta1 and beta2 exchanged?")
-
-
-def ten_steps_by_hand(task, batch_size=1024, learning_rate=1e-3, schedule="constant"):
-    """What `train` should do: losses, W after each number of updates, and the first loss again."""
-    model, data = tm.TiedModel.initialise(rng(1), 6, 3), rng(3).spawn(1)[0]
-    adam, losses, weights = tm.Adam(model.parameters), [], [model.W.copy()]
-    for step in range(10):
-        case = *task.batch(data, batch_size), task.importance
-        loss, gradients = model.loss_and_gradients(*case)
-        share = 0.5 * (1 + np.cos(np.pi * step / 10)) if schedule == "cosine" else 1
-        adam.step(gradients, learning_rate * share)
+        share = 1
+        if schedule == "cosine":
+            share = 0.5 * (1 + np.cos(np.pi * step / TRAIN_STEPS))
+        if slip == "the schedule is one step ahead":
+            share = 0.5 * (1 + np.cos(np.pi * (step + 1) / TRAIN_STEPS))
+        if slip == "the schedule reaches 0 in the last step":
+            share = 0.5 * (1 + np.cos(np.pi * step / (TRAIN_STEPS - 1)))
+        if slip == "this is plain SGD, and not Adam":
+            for name, p in model.parameters.items():
+                p -= 0.01 * share * gradients[name]
+        else:
+            adam.step(gradients, 0.01 * share)
+        if slip == "the loss is that after its update":
+            loss = model.loss(x, y, importance)
         losses.append(loss)
         weights.append(model.W.copy())
-        again = again if step else model.loss(*case)
-    return losses, weights, again
+    return SimpleNamespace(losses=losses, weights=weights)
 
 
-@pytest.mark.parametrize("options", (
-    {}, {"batch_size": 32, "learning_rate": 0.01, "schedule": "cosine"}))
-def test_train_follows_loss_gradient_Adam_by_hand(options):
-    task, alike = (tm.identity_task(6, 0.3, v) for v in ([5, 1, 1, 1, 1, 1], None))
-    losses, weights, again = ten_steps_by_hand(task, **options)
-    constant, *_ = ten_steps_by_hand(task, **options | {"schedule": "constant"})
-    model, calls = tm.TiedModel.initialise(rng(1), 6, 3), []
-    unspawned = model.loss(*task.batch(rng(3), options.get("batch_size", 1024)), task.importance)
-    history = tm.train(model, task, 10, seed=3, snapshots=(0, 3, 10),
-                       progress=lambda *call: calls.append(call), **options)
-    agrees(history.losses[0], losses[0], {
-        "the task's importance is not used": ten_steps_by_hand(alike, **options)[0][0],
-        "the loss after its update": again,
-        "data straight from the seed, not from a stream spawned from it": unspawned})
-    agrees(history.losses, losses, {"the schedule, half a cosine, is ignored": constant})
+SLIPS_IN_TRAINING = [
+    "the task's importance is not used",
+    "the batches come straight from rng, and not from a stream spawned from it",
+    "every step has the same batch",
+    "a new Adam in each step: it remembers nothing",
+    "this is plain SGD, and not Adam",
+    "the loss is that after its update",
+]
+
+
+@part("train")
+def test_train_follows_ten_steps_by_hand():
+    history = tm.train(start_model(), train_task(), TRAIN_STEPS, **TRAIN_OPTIONS)
+    expect(hasattr(history, "losses"), "train must return an object with .losses and .snapshots")
+    agrees("the losses", history.losses, ten_steps_by_hand().losses, {
+        slip: ten_steps_by_hand(slip).losses for slip in SLIPS_IN_TRAINING
+    })
+
+
+@part("train")
+def test_train_changes_the_model_itself():
+    model = start_model()
+    tm.train(model, train_task(), TRAIN_STEPS, **TRAIN_OPTIONS)
+    by_hand = ten_steps_by_hand()
+    agrees("W after 10 steps", model.W, by_hand.weights[10], {
+        "the model is not changed: train it in place": by_hand.weights[0],
+        "the last update is missing": by_hand.weights[9],
+        **{slip: ten_steps_by_hand(slip).weights[10] for slip in SLIPS_IN_TRAINING},
+    })
+
+
+@part("train")
+def test_train_lowers_the_learning_rate_by_half_a_cosine():
+    model = start_model()
+    tm.train(model, train_task(), TRAIN_STEPS, schedule="cosine", **TRAIN_OPTIONS)
+    slips = [
+        "the schedule is one step ahead",
+        "the schedule reaches 0 in the last step",
+    ]
+    agrees("W after 10 steps", model.W, ten_steps_by_hand(schedule="cosine").weights[10], {
+        "the schedule is ignored": ten_steps_by_hand().weights[10],
+        **{slip: ten_steps_by_hand(slip).weights[10] for slip in slips},
+    })
+
+
+@part("train")
+def test_train_keeps_snapshots_that_are_copies():
+    model = start_model()
+    history = tm.train(model, train_task(), TRAIN_STEPS, snapshots=(0, 3, 10), **TRAIN_OPTIONS)
+    by_hand = ten_steps_by_hand()
     model.W[:] = 0
-    for step, snapshot in history.snapshots.items():
-        close(snapshot["W"], weights[step], rtol=1e-4, err_msg="snapshot k: a copy, k updates on")
-    same(list(history.snapshots), [0, 3, 10], err_msg="a snapshot after 0, 3 and 10 updates")
-    same(calls, [(k, 10) for k in range(1, 11)], err_msg="progress(updates done, steps)")
+    expect(isinstance(history.snapshots, dict) and set(history.snapshots) == {0, 3, 10},
+           "snapshots=(0, 3, 10) must give a dict with the keys 0, 3 and 10: before the first "
+           f"update, after 3, and after the last; got {history.snapshots}")
+    for updates, snapshot in history.snapshots.items():
+        expect("W" in snapshot and "b" in snapshot, "a snapshot must have all parameters: W and b")
+        mistakes = {"it is no copy, but the array that is trained": model.W}
+        if updates < 10:
+            mistakes["it is one update late"] = by_hand.weights[updates + 1]
+        if updates > 0:
+            mistakes["it is one update early"] = by_hand.weights[updates - 1]
+        agrees(f"W in the snapshot after {updates} updates", snapshot["W"],
+               by_hand.weights[updates], mistakes)
 
 
-def test_train_changes_only_what_is_named_and_stops_when_it_diverges():
-    model, start = (tm.TiedModel.initialise(rng(0), 5, 2) for _ in range(2))
-    tm.train(model, tm.identity_task(5, 0.5), 3, only=("b",))
-    assert np.all(model.W == start.W) and model.b.all(), "only=('b',): W stays, b is trained"
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="step 1"):
-        tm.train(model, tm.identity_task(5, 0.5), 10, 16, 1e30)
+@part("train")
+def test_train_takes_snapshots_from_an_iterator_too():
+    history = tm.train(start_model(), train_task(), 3, snapshots=iter([0, 1, 3]), **TRAIN_OPTIONS)
+    expect(set(history.snapshots) == {0, 1, 3}, "snapshots given as an iterator are used up: "
+           f"wanted after 0, 1 and 3 updates, got {list(history.snapshots)}")
 
 
-@pytest.mark.parametrize("density", (0.03, 0.4, 1.0))
-def test_sparse_features_have_the_exact_distribution(density):
-    x = tm.sparse_features(rng(0), 20000, 10, density)
-    active = x > 0
-    assert x.shape == (20000, 10) and x.min() >= 0, "one row for each example, nothing negative"
-    assert abs(active.mean() - density) < 0.005, f"active: {active.mean():.3f}; < taken for >?"
-    close(np.quantile(x[active], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02,
-          err_msg="not uniform on [0, 1]: is a size drawn apart from whether it is active?")
-    close(active.T.astype(float) @ active / 20000, np.where(np.eye(10), density, density**2),
-          atol=6 * np.sqrt(density / 20000), err_msg="not independent: one draw for an example?")
-    counts = [np.count_nonzero(part) for part in np.split(x, 2000)]
-    close(np.var(counts), 100 * density * (1 - density), rtol=0.15, err_msg="not binomial")
-    double = tm.sparse_features(rng(0), 9, 9, density, np.float64)
-    assert x.dtype == np.float32 and double.dtype == np.float64, "the dtype asked for"
+@part("train")
+def test_train_changes_only_what_it_is_told_to():
+    model = start_model()
+    history = tm.train(model, train_task(), 3, only=("b",), snapshots=(3,), **TRAIN_OPTIONS)
+    expect(np.array_equal(model.W, start_model().W), "only=('b',): W must stay as it is")
+    expect(model.b.any(), "only=('b',): b must be trained")
+    expect(set(history.snapshots[3]) == {"W", "b"},
+           "only=('b',): a snapshot has all parameters, W as well as b")
 
 
-def test_tasks_give_right_answers_to_features_in_blocks_and_sets():
-    for task, n, density in ((tm.identity_task(50, 0.04), 50, 0.04),
-                             (tm.block_task(32, 4, density=0.2), 32, 0.2),
-                             (tm.correlated_task(10, 3), 20, 0.15)):
-        x, y = task.batch(rng(0), 2000)
-        close(y, np.maximum(x @ task.A.T + task.v, 0), atol=1e-6, err_msg="y = relu(A x + v)")
-        close([np.mean(x > 0), *x.shape], [density, 2000, n], rtol=0.1)
-    task, exact = (tm.block_task(128, 8, 0.3, 0.2, -0.2, 3, count) for count in (None, 3))
-    inside, tenths = np.kron(np.eye(8), np.ones((16, 16))) > 0, [0.1, 0.5, 0.9]
-    assert not (task.A + exact.A)[~inside].any() and y.dtype == np.float32, "between blocks"
-    close([np.mean(task.A[inside] > 0), task.v[0]], [0.3, -0.2], atol=0.04)
-    same(task.A, tm.block_task(128, 8, 0.3, seed=3).A, err_msg="the seed fixes A")
-    assert np.any(task.A != tm.block_task(128, 8, 0.3, seed=4).A), "the seed is ignored"
-    same(np.sum(exact.A > 0, axis=1), 3, err_msg="n_sources: exactly so many for every target")
-    assert (exact.A.reshape(128, 8, 16) > 0).sum(axis=(0, 1)).min() > 3, "a place never chosen"
-    x = tm.correlated_features(rng(0), 24000, 4, n_active=2)
-    pairs = (x > 0).T.astype(int) @ (x > 0)     # how often two are active together
-    close(pairs, np.kron(np.eye(2), 2000 + 4000 * np.eye(4)), atol=250, err_msg="any pair of a set")
-    for values in (task.A, exact.A, x):
-        close(np.quantile(values[values > 0], tenths), tenths, atol=0.1, err_msg="not uniform")
+@part("train")
+def test_train_reports_its_progress_after_each_update():
+    calls = []
+
+    def record(*numbers):
+        calls.append(numbers)
+
+    tm.train(start_model(), train_task(), 3, progress=record, **TRAIN_OPTIONS)
+    expect(calls == [(1, 3), (2, 3), (3, 3)],
+           f"progress must be called with (1, 3), (2, 3) and (3, 3), and was with {calls}")
 
 
-# --- interference.py ------------------------------------------------------------------------------
+@part("train")
+def test_train_stops_as_soon_as_the_loss_is_not_finite():
+    calls = []
 
-@pytest.mark.parametrize("kind", ("sparse", "any sign", "often shut"))
-def test_ablation_effects_are_those_of_zeroing_one_weight_and_running_again(kind):
+    def record(*numbers):
+        calls.append(numbers)
+
+    options = TRAIN_OPTIONS | {"learning_rate": 1e200}
+    try:
+        tm.train(start_model(), train_task(), TRAIN_STEPS, progress=record, **options)
+    except FloatingPointError:
+        expect(len(calls) < 4, f"FloatingPointError must come at once, not after {len(calls)} steps")
+        return
+    raise Hint("the loss is not finite in the second step, and no FloatingPointError is raised")
+
+
+@part("train")
+def test_train_takes_1024_examples_and_a_rate_of_a_thousandth_unless_told():
+    told = tm.train(start_model(), train_task(), 3, batch_size=1024, learning_rate=0.001, rng=0)
+    untold = tm.train(start_model(), train_task(), 3)
+    agrees("the losses without options", untold.losses, told.losses)
+
+
+def test_training_for_no_step_returns_the_start():
+    history = tm.train(start_model(), train_task(), 0, snapshots=(0,))
+    assert len(history.losses) == 0
+    same(history.snapshots[0]["W"], start_model().W)
+
+
+def test_training_that_diverges_says_at_which_step():
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="step 1: try a lower"):
+        tm.train(start_model(), train_task(), 10, learning_rate=1e200)
+
+
+def test_training_checks_its_first_batch():
+    x = np.ones((9, N))
+    with pytest.raises(ValueError, match=r"y must have shape \(9, 6\), got \(9,\)"):
+        tm.train(start_model(), OneBatch(x, x[:, 0]), 2)
+    with pytest.raises(ValueError, match="x must be finite"):
+        tm.train(start_model(), OneBatch(x * np.nan, x), 2)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 6\)"):
+        tm.train(start_model(), OneBatch(x[:, :5], x), 2)
+
+
+def test_training_with_whole_numbers_is_training_with_floats():
+    x = seeded(0).integers(0, 3, (9, N))
+    losses = []
+    for dtype in (np.int64, np.float64):
+        task = OneBatch(x.astype(dtype), x.astype(dtype))
+        losses.append(tm.train(start_model(), task, 3).losses)
+    same(losses[0], losses[1])
+
+
+# --- toymodel.py: samplers and tasks --------------------------------------------------------------
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.03, 0.4, 1.0])
+def test_sparse_features_are_active_with_the_given_density(density):
+    x = features(0, 20000, 10, density)
+    share = np.mean(x > 0)
+    expect(abs(share - density) < 0.006,
+           f"the share of active features is {share:.3f}, and should be {density}: > for <?")
+
+
+def features(seed, batch_size, n, density, **options):
+    """What `sparse_features` returns, with a hint if it is no array (batch_size, n) >= 0."""
+    rng = np.random.default_rng(seed)
+    x = tm.sparse_features(rng, batch_size, n, density, **options)
+    expect(isinstance(x, np.ndarray), f"x must be an array, got a {type(x).__name__}")
+    expect(x.shape == (batch_size, n), f"x must have shape ({batch_size}, {n}): a row for each "
+           f"example; got {x.shape}")
+    expect(x.min() >= 0, "x must not be negative")
+    return x
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.03, 0.4, 1.0])
+def test_sparse_features_are_uniform_where_they_are_active(density):
+    x = features(0, 20000, 10, density)
+    quantiles = np.quantile(x[x > 0], [0.1, 0.5, 0.9])
+    wanted = np.array([0.1, 0.5, 0.9])
+    close_to = np.abs(quantiles - wanted).max() < 0.02
+    shrunk = np.abs(quantiles - density * wanted).max() < 0.02
+    clue = "draw the value apart from whether it is active" if shrunk else "not uniform on [0, 1]"
+    expect(close_to, f"a tenth, half and nine tenths of the active values should lie below .1, .5 "
+           f"and .9, and do below {quantiles.round(3)}: {clue}")
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.03, 0.4])
+def test_sparse_features_are_independent_of_each_other(density):
+    active = features(0, 20000, 10, density) > 0
+    together = active.T.astype(float) @ active / 20000
+    expected = np.full((10, 10), density**2)
+    np.fill_diagonal(expected, density)
+    worst = np.abs(together - expected).max()
+    expect(worst < 6 * (density / 20000)**0.5, "two features should be active together in a share "
+           f"of {density**2:.4f} of the examples, and some differ by {worst:.4f}: is there one "
+           "draw for a whole example, or a fixed number of active features?")
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.03, 0.4])
+def test_sparse_features_vary_in_number_as_independent_ones_do(density):
+    active = features(0, 20000, 10, density) > 0
+    counts = active.reshape(2000, 100).sum(axis=1)
+    ratio = np.var(counts) / (100 * density * (1 - density))
+    expect(abs(ratio - 1) < 0.15, "the number of active features in ten examples has a variance "
+           f"that is {ratio:.2f} times the right one: is their number fixed?")
+
+
+@part("sparse_features")
+def test_sparse_features_may_have_a_density_for_each_feature():
+    density = np.array([0.02, 0.1, 0.5, 1.0])
+    x = features(0, 20000, 4, density)
+    agrees("the share of examples in which each is active", np.mean(x > 0, axis=0).round(1),
+           density.round(1))
+    agrees("the mean of each", np.mean(x, axis=0), density / 2, rtol=0.2)
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.4, (0.4, 0.4, 0.1)], ids=["one density", "three densities"])
+def test_sparse_features_are_0_or_1_if_they_are_binary(density):
+    x = features(0, 20000, 3, density, binary=True)
+    expect(set(np.unique(x)) == {0, 1}, "binary=True: an active feature must be 1, and they are "
+           f"{np.unique(x)[:4]} ...")
+    close_to = np.abs(x.mean(axis=0) - density).max() < 0.02
+    expect(close_to, f"binary=True: the shares of 1 should be {density}, got {x.mean(axis=0)}")
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.4, (0.4, 0.4, 0.1)], ids=["one density", "three densities"])
+def test_sparse_features_take_all_randomness_from_the_generator_they_are_given(density):
+    rng = np.random.default_rng(0)
+    np.random.seed(0)
+    first = tm.sparse_features(rng, 50, 3, density)
+    second = tm.sparse_features(rng, 50, 3, density)
+    np.random.seed(1)
+    again = tm.sparse_features(np.random.default_rng(0), 50, 3, density)
+    other = tm.sparse_features(np.random.default_rng(1), 50, 3, density)
+    expect(not np.array_equal(first, second),
+           "two batches from one generator are the same: do you make a new one in each call?")
+    expect(not np.array_equal(first, other),
+           "generators of two seeds give the same features: is rng ignored?")
+    expect(np.array_equal(first, again),
+           "the same generator gives other features the second time: is rng ignored?")
+
+
+@part("sparse_features")
+@pytest.mark.parametrize("density", [0.4, (0.4, 0.4, 0.1)], ids=["one density", "three densities"])
+def test_sparse_features_have_the_dtype_that_is_asked_for(density):
+    usual = features(0, 9, 3, density)
+    double = features(0, 9, 3, density, dtype=np.float64)
+    expect(usual.dtype == np.float32, f"x must be float32 by default, got {usual.dtype}")
+    expect(double.dtype == np.float64, f"dtype=np.float64 was asked for, got {double.dtype}")
+
+
+def test_correlated_features_are_any_pair_of_one_set_equally_often():
+    x = tm.correlated_features(0, 24000, set_size=4, n_active=2)
+    active = (x > 0).astype(int)
+    together = active.T @ active / 24000
+    one_set = np.full((4, 4), 1 / 12)       # a coin, and one pair of six
+    np.fill_diagonal(one_set, 1 / 4)
+    nothing = np.zeros((4, 4))
+    expected = np.block([
+        [one_set, nothing],
+        [nothing, one_set],
+    ])
+    close(together, expected, atol=0.01)
+    same(active.sum(axis=1), 2)
+    close(np.quantile(x[x > 0], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+    assert x.dtype == np.float32
+    assert tm.correlated_features(0, 9, 4, dtype=np.float64).dtype == np.float64
+    same(np.sum(tm.correlated_features(0, 99, 4, 4) > 0, axis=1), 4, err_msg="all of a set")
+
+
+def test_the_identity_task_gives_x_back_as_an_array_of_its_own():
+    x, y = tm.identity_task(N, 0.3).batch(0, 9)
+    same(x, y)
+    x += 1
+    assert np.any(x != y), "noise added to x must not change y"
+
+
+@pytest.mark.parametrize("kind", ["identity", "blocks", "sets"])
+def test_right_answers_are_those_of_the_circuit(kind):
+    task = {
+        "identity": tm.identity_task(50, 0.04),
+        "blocks": tm.block_task(32, 4, density=0.04, bias=-0.1),
+        "sets": tm.correlated_task(25, 1),
+    }[kind]
+    x, y = task.batch(0, 2000)
+    close(y, relu(x @ task.A.T + task.v), atol=1e-6)
+    assert x.shape == (2000, len(task.A))
+    assert x.dtype == y.dtype == np.float32
+    share = 1 / 50 if kind == "sets" else 0.04
+    close(np.mean(x > 0), share, rtol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["identity", "blocks"])
+def test_a_task_passes_density_and_kind_of_feature_on(kind):
+    density = np.linspace(0.1, 1, 8)
+    if kind == "identity":
+        task = tm.identity_task(8, density, binary=True)
+    else:
+        task = tm.block_task(8, 2, density=density, binary=True)
+    x, _ = task.batch(0, 20000)
+    assert set(np.unique(x)) == {0, 1}
+    close(x.mean(axis=0), density, atol=0.02)
+
+
+def test_a_block_task_has_weights_inside_its_blocks_and_none_between():
+    task = tm.block_task(128, 8, weight_density=0.3, bias=-0.2, rng=3)
+    inside = np.kron(np.eye(8), np.ones((16, 16))) > 0
+    weights = task.A[inside]
+    assert not task.A[~inside].any()
+    close(np.mean(weights > 0), 0.3, atol=0.03)
+    close(np.quantile(weights[weights > 0], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.07)
+    close(task.v, -0.2)
+    assert np.any(task.A != tm.block_task(128, 8, 0.3, rng=4).A)
+    assert tm.block_task().A.shape == (128, 128)
+
+
+def test_a_task_keeps_copies_that_cannot_be_changed():
+    A = np.eye(2)
+    v = np.zeros(2)
+    importance = np.ones(2)
+    task = tm.Task(A, v, None, importance)
+    for array in (A, v, importance):
+        array += 1
+    same(task.A, np.eye(2))
+    same(task.v, np.zeros(2))
+    same(task.importance, np.ones(2))
+    for array in (task.A, task.v, task.importance):
+        with pytest.raises(ValueError, match="read-only"):
+            array += 1
+    assert tm.Task(A, v, None).importance is None
+
+
+# --- toymodel.py: letters -------------------------------------------------------------------------
+
+def letter_index(letter):
+    """The place of a letter in the alphabet of the model, of which `_` is the space."""
+    return 0 if letter == "_" else "abcdefghijklmnopqrstuvwxyz".index(letter) + 1
+
+
+def test_letter_pairs_are_the_entries_of_the_table():
+    """Read one entry at a time, by the letters at the edges of the table."""
+    lines = tm.LETTER_TABLE.strip().split("\n")
+    heads = lines[0].split()
+    share = np.array([int(word) for word in tm.LETTER_SHARES.split()])
+    pairs = tm.letter_pairs()
+    for line in lines[1:]:
+        letter, *counts = line.split()
+        counts = [int(count) for count in counts]
+        j = letter_index(letter)
+        for head, count in zip(heads, counts):
+            expected = share[j] / share.sum() * count / sum(counts)
+            close(pairs[letter_index(head), j], expected, rtol=1e-12)
+
+
+def test_letter_pairs_say_that_u_follows_q():
+    pairs = tm.letter_pairs()
+    assert tm.LETTERS == " abcdefghijklmnopqrstuvwxyz"
+    q = tm.LETTERS.index("q")
+    u = tm.LETTERS.index("u")
+    close(pairs.sum(), 1)
+    close(pairs[u, q] / pairs[:, q].sum(), 0.989, atol=1e-3)
+    close(pairs[:, q].sum(), 8e-4, rtol=0.01, err_msg="eight of ten thousand letters are a q")
+    assert pairs[q, u] / pairs[:, u].sum() < 0.01, "rows and columns are exchanged"
+    e = tm.LETTERS.index("e")
+    close(pairs[:, e].sum(), 0.0993, rtol=0.01)
+    close(pairs.sum(axis=1), pairs.sum(axis=0), atol=0.003, err_msg="as often second as first")
+
+
+def test_batches_of_letters_have_the_frequencies_of_the_pairs():
+    x, y = tm.letter_task().batch(0, 200000)
+    assert x.shape == y.shape == (200000, 27)
+    assert x.dtype == y.dtype == np.float32
+    same(x.sum(axis=1), 1)
+    same(y.sum(axis=1), 1)
+    assert set(np.unique(x)) == set(np.unique(y)) == {0, 1}
+    close(y.T @ x / 200000, tm.letter_pairs(), atol=1e-3, err_msg="source j is a column")
+
+
+def test_a_letter_task_keeps_a_copy_of_its_pairs():
+    pairs = np.full((2, 2), 0.25)
+    task = tm.LetterTask(pairs)
+    pairs[:] = 0
+    same(task.pairs, np.full((2, 2), 0.25))
+    assert not task.pairs.flags.writeable
+    assert tm.letter_task().importance is None
+
+
+# --- interference.py: what does a weight do, and does it help? ------------------------------------
+
+KINDS_OF_CASE = ["sparse features", "features of any sign", "gates often shut"]
+
+
+def ablation_case(kind):
+    """U, b, x, y and importance, of one of three kinds."""
     U, b, x, y, importance = random_case(1)
-    x, b = rng(2).normal(size=x.shape) if kind == "any sign" else x, b - (kind == "often shut")
-    case, rows = (U.copy(), b, x, y, importance), importance[:, None]
-    before, emptied = np.maximum(x @ U.T + b, 0), U.copy()
-    d, forgetful, flips = np.empty((N, N, B)), np.empty((N, N)), np.zeros((N, N), bool)
-    for index in np.ndindex(N, N):
-        ablated = U.copy()
-        ablated[index] = emptied[index] = 0
-        after, late = (np.maximum(x @ weights.T + b, 0) for weights in (ablated, emptied))
-        d[index] = ((after - y)**2 - (before - y)**2) @ importance
-        forgetful[index] = np.mean(((late - y)**2 - (before - y)**2) @ importance)
-        flips[index] = np.any((after > 0) != (before > 0))
-    dL, second = d.mean(axis=-1), itf.second_order_effects(*case)
-    agrees(itf.ablation_effects(*case), dL, {
-        "each weight must be put back before the next is taken out": forgetful,
-        "no importance": dL / rows, "importance of source j, not of target i": dL / rows * rows.T,
-        "gates held as they were; the relu must be run again": second})
-    same(case[0], U, err_msg="the caller's U was changed, and not put back")
-    close(itf.ablation_effects(U, b, x, y), dL / rows, atol=1e-10, err_msg="importance None")
-    close(itf.ablation_standard_errors(*case), d.std(axis=-1, ddof=1) / np.sqrt(B), atol=1e-9)
-    assert flips.any() and not np.allclose(second, dL)
-    close(second[~flips], dL[~flips], atol=1e-12, err_msg="exact where no gate flips")
+    if kind == "features of any sign":
+        x = seeded(2).normal(size=x.shape)
+    if kind == "gates often shut":
+        b = b - 1
+    return U, b, x, y, importance
 
 
-def test_predictions_are_exact_where_their_assumptions_hold():
-    """All combinations of a switch (source 0) and four other sources: independent, exactly. The
-    switch alone opens gates: of even targets where it is on, in 2/3 of all examples, of odd ones
-    where it is off. The bias is as trained: E[e_i] = 0 where gate i is open."""
-    x = np.array(list(itertools.product((0, 1, 1), (0, 0.5, 1), (0, 0, 1), (0, 0.2, 0.9), (0, 1))))
-    (U, A), turn = rng(0).normal(size=(2, 5, 5)), np.array([1, -1, 1, -1, 1])
-    U[:, 0], A[rng(1).random((5, 5)) < 0.5] = 1000 * turn, 0
-    gate = (x[:, :1] == 1) == (turn == 1)                                          # (B, 5)
+def zero_one_weight(U, b, x):
+    """The slow way: set one weight to 0 and run again. D (N, N, B), the change of target i."""
+    before = relu(x @ U.T + b)
+    D = np.empty((N, N, B))
+    for i, j in np.ndindex(N, N):
+        after = relu(x @ without(U, i, j).T + b)
+        D[i, j] = after[:, i] - before[:, i]
+    return D
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_effectiveness_is_the_mean_square_of_what_zeroing_one_weight_changes(kind):
+    U, b, x, _, importance = ablation_case(kind)
+    expected = np.mean(zero_one_weight(U, b, x)**2, axis=-1)
+    close(itf.effectiveness(U, b, x), expected, atol=1e-12)
+    weighted = itf.effectiveness(U, b, x, importance)
+    close(weighted, importance[:, None] * expected, atol=1e-12, err_msg="that of target i")
+
+
+@part("helpfulness")
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_helpfulness_is_what_zeroing_one_weight_and_running_again_adds_to_the_loss(kind):
+    U, b, x, y, importance = ablation_case(kind)
+    right, mistakes = losses_without(U, b, x, y, importance)
+    found = itf.helpfulness(U.copy(), b, x, y, importance)
+    agrees("what each weight adds to the loss if it is removed", found, right, mistakes)
+
+
+def losses_without(U, b, x, y, importance):
+    """The loss without each weight minus the loss with it; and the same, as slips make it."""
+    def loss(U):
+        return np.sum(importance * (relu(x @ U.T + b) - y)**2) / B
+
+    def transposed_loss(U):
+        return np.sum(importance * (relu(x @ U + b) - y)**2) / B
+
+    def linear_loss(U):
+        return np.sum(importance * (x @ U.T + b - y)**2) / B
+
+    def loss_without_bias(U):
+        return np.sum(importance * (relu(x @ U.T) - y)**2) / B
+
+    right = np.empty((N, N))
+    transposed = np.empty((N, N))
+    linear = np.empty((N, N))
+    without_bias = np.empty((N, N))
+    not_put_back = np.empty((N, N))
+    active_only = np.empty((N, N))
+    emptied = U.copy()
+    for i, j in np.ndindex(N, N):
+        ablated = without(U, i, j)
+        emptied[i, j] = 0
+        right[i, j] = loss(ablated) - loss(U)
+        transposed[i, j] = transposed_loss(ablated) - transposed_loss(U)
+        linear[i, j] = linear_loss(ablated) - linear_loss(U)
+        without_bias[i, j] = loss_without_bias(ablated) - loss_without_bias(U)
+        not_put_back[i, j] = loss(emptied) - loss(U)
+        active_only[i, j] = right[i, j] * B / max(1, np.count_nonzero(x[:, j]))
+    rows = importance[:, None]
+    F = rows * np.mean(zero_one_weight(U, b, x)**2, axis=-1)
+    return right, {
+        "importance is missing": right / rows,
+        "importance is that of source j, and should be that of target i": right / rows * rows.T,
+        "it is x @ U, and should be x @ U.T": transposed,
+        "there is no relu": linear,
+        "there is no bias": without_bias,
+        "each weight must be put back before the next is taken out": not_put_back,
+        "it is a mean over the examples in which the source is active, not over all": active_only,
+        "it is a sum over examples, and should be a mean": right * B,
+        "it is a mean over targets, and should be a sum": right / N,
+        "gates stay as they were: the relu must be run again":
+            itf.second_order(U, b, x, y, importance),
+        "this is the effectiveness: the mean square of the change": F,
+        "E[D^2] is subtracted, and should be added": right - 2 * F,
+    }
+
+
+@part("helpfulness")
+def test_helpfulness_counts_all_targets_alike_without_importance():
+    U, b, x, y, _ = random_case(1)
+    ones = np.ones(N)
+    right, mistakes = losses_without(U, b, x, y, ones)
+    agrees("what each weight adds, importance None", itf.helpfulness(U, b, x, y), right, mistakes)
+
+
+@part("helpfulness")
+def test_helpfulness_leaves_the_weights_of_its_caller_as_they_are():
+    U, b, x, y, importance = random_case(1)
+    arrays = [U, b, x, y, importance]
+    before = [array.copy() for array in arrays]
+    itf.helpfulness(U, b, x, y, importance)
+    names = ("U", "b", "x", "y", "importance")
+    for name, array, old in zip(names, arrays, before):
+        expect(np.array_equal(array, old), f"the caller's {name} is changed, and not put back")
+
+
+@part("helpfulness")
+def test_helpfulness_of_two_features_that_share_a_dimension_by_hand():
+    """W = (1, -1), b = 0, density s: U_12 harms by s^2/6, and U_11 helps by s/3 - s^2/6.
+
+    Without U_12 there is no error left in target 1.
+    """
+    s = 0.5
+    U, b, x = two_features()
+    found = itf.helpfulness(U, b, x, x)
+    agrees("U_12", found[0, 1], -s**2 / 6, rtol=1e-3)
+    agrees("U_11", found[0, 0], s / 3 - s**2 / 6, rtol=1e-3)
+
+
+def two_features():
+    """U and b of W = (1, -1), and all pairs of values of two features of density 1/2."""
+    U = np.array([
+        [1.0, -1.0],
+        [-1.0, 1.0],
+    ])
+    x = np.array(list(itertools.product(uniform_or_silent(0.5), repeat=2)))
+    return U, np.zeros(2), x
+
+
+def test_effectiveness_of_two_features_that_share_a_dimension_by_hand():
+    """U_12 does s^2/6. Without U_11 the output is 0, so U_11 does E[relu(x_1 - x_2)^2]."""
+    s = 0.5
+    found = itf.effectiveness(*two_features())
+    close(found[0, 1], s**2 / 6, rtol=1e-3)
+    close(found[0, 0], s / 3 - s**2 / 4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_mean_ablation_puts_the_mean_of_the_source_into_one_weight(kind):
+    """Replace x_j by its mean, but only in what U_ij sends. (A learner may leave this out.)"""
+    U, b, x, y, importance = ablation_case(kind)
+    before = relu(x @ U.T + b)
+    D = np.empty((N, N, B))
+    for i, j in np.ndindex(N, N):
+        z = x @ without(U, i, j).T + b + U[i, j] * x[:, j].mean()
+        D[i, j] = relu(z[:, i]) - before[:, i]
+    e = (before - y).T[:, None, :]                      # (N, 1, B)
+    effect = importance[:, None] * np.mean(D**2, axis=-1)
+    change = importance[:, None] * np.mean((e + D)**2 - e**2, axis=-1)
+    close(itf.effectiveness(U, b, x, importance, mean=True), effect, atol=1e-12)
+    close(itf.helpfulness(U, b, x, y, importance, mean=True), change, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_standard_errors_are_those_of_a_mean_over_examples(kind):
+    U, b, x, y, importance = ablation_case(kind)
+    e = (relu(x @ U.T + b) - y).T[:, None, :]           # (N, 1, B)
+    D = zero_one_weight(U, b, x)
+    changes = importance[:, None, None] * ((e + D)**2 - e**2)
+    expected = changes.std(axis=-1, ddof=1) / B**0.5
+    close(itf.helpfulness_standard_errors(U, b, x, y, importance), expected, atol=1e-9)
+    two = itf.helpfulness_standard_errors(U, b, x[:2], y[:2])
+    close(two, np.abs(changes[..., 0] - changes[..., 1]) / importance[:, None] / 2, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_the_second_order_is_exact_where_no_gate_flips(kind):
+    U, b, x, y, importance = ablation_case(kind)
+    gate = x @ U.T + b > 0
+    flips = np.empty((N, N), bool)
+    for i, j in np.ndindex(N, N):
+        flips[i, j] = np.any((x @ without(U, i, j).T + b > 0) != gate)
+    exact, _ = losses_without(U, b, x, y, importance)
+    found = itf.second_order(U, b, x, y, importance)
+    close(found[~flips], exact[~flips], atol=1e-12)
+    assert flips.any()
+    assert np.abs(found - exact)[flips].max() > 1e-3
+
+
+def test_the_second_order_is_minus_the_gradient_and_half_the_curvature():
+    """A parabola through three points of the loss is exact for small moves, in which no gate flips."""
+    U, b, x, y, importance = random_case(1)
+    found = itf.second_order(U, b, x, y, importance)
+    for i, j in np.ndindex(N, N):
+        push = np.zeros((N, N))
+        push[i, j] = 1e-5
+        above = itf.lifted_loss(U + push, b, x, y, importance=importance)
+        middle = itf.lifted_loss(U, b, x, y, importance=importance)
+        below = itf.lifted_loss(U - push, b, x, y, importance=importance)
+        slope = (above - below) / 2e-5
+        curvature = (above - 2 * middle + below) / 1e-10
+        close(found[i, j], -U[i, j] * slope + U[i, j]**2 * curvature / 2, atol=1e-4)
+
+
+def test_a_gate_is_shut_where_z_is_exactly_0_in_every_formula():
+    one = np.ones((1, 1))
+    case = (one, -np.ones(1), one)          # z = 1 - 1
+    assert not itf.second_order(*case, one).any()
+    assert not itf.predicted_helpfulness(*case).any()
+    assert not itf.all_scores(*case)["era"].any()
+    assert not itf.all_scores(*case)["frequency"].any()
+    bias, covariance = itf.law_remainders(*case, one)
+    assert not bias.any()
+    assert not covariance.any()
+
+
+def test_the_work_of_an_ablation_is_that_of_the_active_features():
+    U, b, x, _, _ = random_case()
+    steps = list(itf.ablations(U, b, x))
+    assert sum(len(rows) for j, rows, before, D in steps) == np.count_nonzero(x)
+    everywhere = list(itf.ablations(U, b, x, np.full(N, 0.5)))
+    assert sum(len(rows) for j, rows, before, D in everywhere) == x.size
+
+
+def test_many_examples_are_taken_in_chunks_that_add_up():
+    U, b, x, y, _ = random_case()
+    many_x = np.tile(x, (4000, 1))
+    many_y = np.tile(y, (4000, 1))
+    chunks = list(itf.ablations(U, b, many_x))
+    assert 2 * N < len(chunks) < 20 * N, "a chunk has about 2^16 numbers"
+    close(itf.effectiveness(U, b, many_x), itf.effectiveness(U, b, x), atol=1e-12)
+    close(itf.helpfulness(U, b, many_x, many_y), itf.helpfulness(U, b, x, y), atol=1e-12)
+    close(itf.helpfulness(U, b, many_x, many_y, mean=True),
+          itf.helpfulness(U, b, x, y, mean=True), atol=1e-10)
+    close(itf.predicted_helpfulness(U, b, many_x), itf.predicted_helpfulness(U, b, x), atol=1e-12)
+    for many, few in zip(itf.law_remainders(U, b, many_x, many_y),
+                         itf.law_remainders(U, b, x, y)):
+        close(many, few, atol=1e-10)
+    close(itf.helpfulness_standard_errors(U, b, many_x, many_y),
+          itf.helpfulness_standard_errors(U, b, x, y) / 4000**0.5, rtol=0.02)
+
+
+def test_silent_features_do_nothing():
+    U, b, x, y, _ = random_case()
+    assert not itf.effectiveness(U, b, 0 * x).any()
+    assert not itf.helpfulness(U, b, 0 * x, y).any()
+    assert not itf.helpfulness(U, b, 0 * x, y, mean=True).any()
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_differences_of_large_losses_lose_no_digits_in_float32(mean):
+    """Answers near 1000: errors have squares near a million, and float32 has seven digits."""
+    U, b, x, y, _ = random_case()
+    case = (U / 100, b, x, y + 1000)
+    single = [array.astype(np.float32) for array in case]
+    double = [array.astype(np.float64) for array in single]
+    found = itf.helpfulness(*single, mean=mean)
+    right = itf.helpfulness(*double, mean=mean)
+    assert found.dtype == np.float64
+    close(found, right, atol=1e-4 * np.abs(right).max())
+    found = itf.law_remainders(*single)
+    right = itf.law_remainders(*double)
+    close(found[0], right[0], atol=1e-4 * np.abs(right[0]).max())
+    close(found[1], right[1], atol=1e-4 * np.abs(right[0]).max())
+
+
+# --- interference.py: the law ---------------------------------------------------------------------
+
+def independent_case():
+    """U, b, x, y and A for which both assumptions of the law are exactly true.
+
+    x has all combinations of a switch (source 0) and of the values of four other sources, which
+    are therefore independent. The switch alone opens gates: those of even targets where it is on,
+    in 2/3 of all examples, those of odd targets where it is off. The bias makes E[e_i] = 0 where
+    gate i is open.
+    """
+    x = np.array(list(itertools.product(
+        (0, 1, 1),
+        (0, 0.5, 1),
+        (0, 0, 1),
+        (0, 0.2, 0.9),
+        (0, 1),
+    )), float)
+    rng = seeded(0)
+    U = rng.normal(size=(5, 5))
+    A = rng.normal(size=(5, 5))
+    A[rng.random((5, 5)) < 0.5] = 0
+    opens_when_on = np.array([1, -1, 1, -1, 1])
+    U[:, 0] = 1000 * opens_when_on
+    is_on = x[:, :1] == 1                                       # (B, 1)
+    gate = np.where(opens_when_on == 1, is_on, ~is_on)          # (B, 5)
     y = gate * (x @ A.T + 20)
     b = np.mean(gate * (y - x @ U.T), axis=0) / gate.mean(axis=0)
-    dL, before = itf.ablation_effects(U, b, x, y), itf.lifted_loss(U, b, x, y)
-    predicted, kept = itf.predicted_effects(U, b, x, A), rng(2).random(U.shape) < 0.4
-    close(predicted[:, 1:], dL[:, 1:], atol=1e-10)
-    kept[:, 0] = True
-    for refit in (False, True):
-        change = itf.lifted_loss(kept * U, b, x, y, refit_bias=refit) - before
-        close(itf.predicted_pruning(U, b, x, A, kept, refit), change, atol=1e-9)
-        assert abs(dL[~kept].sum() - change) > 0.1, "single effects do not add up"
+    same(x @ U.T + b > 0, gate)
+    return U, b, x, y, A
 
+
+def test_the_law_is_exact_for_one_weight_where_its_two_assumptions_are():
+    U, b, x, y, A = independent_case()
+    importance = np.arange(1, 6)
+    interference = A == 0
+    interference[:, 0] = False
+    assert np.count_nonzero(interference) > 5
+    dL = itf.helpfulness(U, b, x, y, importance)
+    law = itf.predicted_helpfulness(U, b, x, importance)
+    close(law[interference], dL[interference], atol=1e-9)
+    asked_for = A != 0
+    asked_for[:, 0] = False
+    assert np.abs(law - dL)[asked_for].min() > 1e-3, "of weights in A it says something else"
+
+
+@pytest.mark.parametrize("refit_bias", [False, True])
+def test_the_law_is_exact_for_many_weights_where_its_two_assumptions_are(refit_bias):
+    U, b, x, y, A = independent_case()
+    removed = A == 0
+    removed[:, 0] = False
+    importance = np.arange(1, 6)
+    before = itf.lifted_loss(U, b, x, y, importance=importance)
+    after = itf.lifted_loss(U * ~removed, b, x, y, refit_bias=refit_bias, importance=importance)
+    law = itf.predicted_removal(U, b, x, removed, refit_bias=refit_bias, importance=importance)
+    close(law, after - before, atol=1e-8)
+    one_by_one = itf.helpfulness(U, b, x, y, importance)[removed].sum()
+    assert abs(one_by_one - law) > 0.1, "single effects do not add up"
+
+
+def law_by_loops(U, b, x, y):
+    """Law, both remainders (N, N each), from the definitions, over the acting examples."""
+    law = np.zeros((N, N))
+    bias = np.zeros((N, N))
+    covariance = np.zeros((N, N))
+    for i, j in np.ndindex(N, N):
+        z = x @ U[i] + b[i]
+        z_without = x @ without(U, i, j)[i] + b[i]
+        acting = (z > 0) | (z_without > 0)
+        if not acting.any():
+            continue
+        p = acting.mean()
+        D = (relu(z_without) - relu(z))[acting]
+        e = (relu(z) - y[:, i])[acting]
+        e_without = e + D
+        law[i, j] = p * (D.mean()**2 - D.var())
+        bias[i, j] = 2 * p * D.mean() * e.mean()
+        covariance[i, j] = 2 * p * np.mean((e_without - e_without.mean()) * (D - D.mean()))
+    return law, bias, covariance
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_the_law_and_its_remainders_match_a_loop_over_acting_examples(kind):
+    U, b, x, y, importance = ablation_case(kind)
+    b[0] = -100                             # a gate that never opens
+    rows = importance[:, None]
+    law, bias, covariance = law_by_loops(U, b, x, y)
+    close(itf.predicted_helpfulness(U, b, x), law, atol=1e-12)
+    close(itf.predicted_helpfulness(U, b, x, importance), rows * law, atol=1e-12)
+    found = itf.law_remainders(U, b, x, y, importance)
+    close(found[0], rows * bias, atol=1e-12)
+    close(found[1], rows * covariance, atol=1e-12)
+    assert not law[0].any()
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_law_and_both_remainders_are_the_exact_change_for_any_weights(kind, seed):
+    _, b, x, _, importance = ablation_case(kind)
+    rng = seeded(seed)
+    U = rng.normal(size=(N, N))
+    y = rng.normal(size=(B, N))
+    dL = itf.helpfulness(U, b, x, y, importance)
+    bias, covariance = itf.law_remainders(U, b, x, y, importance)
+    close(itf.predicted_helpfulness(U, b, x, importance) + bias + covariance, dL, atol=1e-11)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_harm_needs_error(seed):
+    """By Cauchy-Schwarz dL >= F - 2 sqrt(F E[e_i^2]): what does more than 4 E[e_i^2] must help."""
+    rng = seeded(seed)
+    U = rng.normal(size=(N, N))
+    b = 0.3 * rng.normal(size=N)
+    x = rng.random((B, N)) * (rng.random((B, N)) < 0.6)
+    y = relu(x @ U.T + b) + 0.1 * rng.normal(size=(B, N))       # a good model
+    F = itf.effectiveness(U, b, x)
+    dL = itf.helpfulness(U, b, x, y)
+    error = np.mean((relu(x @ U.T + b) - y)**2, axis=0)[:, None]
+    assert np.all(dL >= F - 2 * np.sqrt(F * error) - 1e-12)
+    must_help = F > 4 * error
+    assert must_help.any()
+    assert dL[must_help].min() > 0
+
+
+def test_removing_one_weight_at_once_is_removing_it_alone():
+    U, b, x, _, importance = random_case(1)
+    alone = itf.predicted_helpfulness(U, b, x, importance)
+    for i, j in np.ndindex(N, N):
+        removed = np.zeros((N, N), bool)
+        removed[i, j] = True
+        change = itf.predicted_removal(U, b, x, removed, importance=importance)
+        close(change, alone[i, j], atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CASE)
+def test_the_law_for_many_weights_matches_a_loop_over_targets(kind):
+    U, b, x, _, importance = ablation_case(kind)
+    b[0] = -100                             # a gate that never opens
+    removed = seeded(3).random((N, N)) < 0.5
+    kept_bias = 0
+    new_bias = 0
+    for i in range(N):
+        z = x @ U[i] + b[i]
+        z_without = x @ (U[i] * ~removed[i]) + b[i]
+        acting = (z > 0) | (z_without > 0)
+        if acting.any():
+            D = (relu(z_without) - relu(z))[acting]
+            kept_bias += importance[i] * acting.mean() * (D.mean()**2 - D.var())
+            new_bias -= importance[i] * acting.mean() * D.var()
+    found = itf.predicted_removal(U, b, x, removed, importance=importance)
+    assert isinstance(found, float)
+    close(found, kept_bias)
+    close(itf.predicted_removal(U, b, x, removed, True, importance), new_bias)
+    alike = itf.predicted_removal(U, b, x, removed)
+    close(alike, itf.predicted_removal(U, b, x, removed, importance=np.ones(N)))
+    assert itf.predicted_removal(U, b, x, U > 99) == 0, "nothing is removed"
+
+
+# --- interference.py: which weights are real? -----------------------------------------------------
+
+def hidden_identity():
+    """A task, and U, b of a random bottleneck for it. The third gate is shut at the start."""
+    task = tm.identity_task(N, 0.3)
+    W = random_case()[0][:M]
+    b = np.array([0.0, 0.0, -5.0, 0.0, 0.0, 0.0])
+    return W.T @ W / N, b, task
+
+
+def test_ideal_weights_find_the_circuit_that_the_bottleneck_hid():
+    U, b, task = hidden_identity()
+    U_star, b_star = itf.ideal_weights(U, b, task, steps=600, learning_rate=0.03)
+    close(U_star, np.eye(N), atol=0.02)
+    close(b_star, 0, atol=0.02, err_msg="a shut gate was never opened?")
+
+
+def test_a_large_penalty_pulls_all_ideal_weights_to_0():
+    U, b, task = hidden_identity()
+    U_star, _ = itf.ideal_weights(U, b, task, l1=10.0, steps=600, learning_rate=0.03)
+    close(U_star, 0, atol=0.1)
+
+
+def test_ideal_weights_may_keep_the_bias():
+    U, b, task = hidden_identity()
+    _, b_star = itf.ideal_weights(U, b, task, steps=2, only=("U",))
+    same(b_star, b)
+
+
+def test_the_learned_mask_keeps_what_is_needed():
+    task = tm.identity_task(N, 0.3)
+    U = 1.3 * np.eye(N) - 0.3
+    mask, b = itf.learned_mask(U, np.zeros(N), task, steps=400)
+    close(mask, np.eye(N), atol=0.1)
+    assert b.any(), "the bias is trained as well"
+
+
+class Recorder:
+    """Stands in for `train`: trains nothing, and remembers how it was called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, model, task, steps, **options):
+        self.calls.append(SimpleNamespace(model=model, task=task, steps=steps, **options))
+        stages = options.get("snapshots", ())
+        return SimpleNamespace(snapshots={step: model.parameters for step in stages})
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The list of calls of `train` by interference.py, which train nothing."""
+    recorder = Recorder()
+    monkeypatch.setattr(itf, "train", recorder)
+    return recorder.calls
+
+
+def test_definition_1_and_the_mask_run_as_stated(recorded):
+    U, b, *_ = random_case()
+    task = tm.identity_task(N, 0.3)
+    U_star, b_star = itf.ideal_weights(U, b, task, rng=4)
+    mask, b_masked = itf.learned_mask(U, b, task, rng=5)
+    ideal, masked = recorded
+    x, _ = task.batch(4, 256)
+    same(U_star, U)
+    close(b_star, np.maximum(b, -(x @ U.T).mean(axis=0)), rtol=1e-6)
+    same(mask, np.full((N, N), 0.5), err_msg="switches start at 1/2")
+    same(b_masked, b)
+    assert ideal.model.l1 == 1e-4
+    assert masked.model.penalty == 1e-3
+    assert (ideal.steps, ideal.learning_rate, ideal.rng) == (3000, 0.003, 4)
+    assert (masked.steps, masked.learning_rate, masked.rng) == (2000, 0.03, 5)
+    for call in recorded:
+        assert call.task is task
+        assert call.batch_size == 256
+        assert call.schedule == "cosine"
+
+
+# --- interference.py: scores ----------------------------------------------------------------------
 
 def test_scores_match_loops_over_examples():
     U, b, x, y, _ = random_case()
-    y_hat, scores = np.maximum(x @ U.T + b, 0), itf.all_scores(U, b, x, y)
-    for i, j in np.ndindex(U.shape):
-        fires, active = y_hat[:, i] > 0, x[:, j] > 0
-        weighted = np.mean(y_hat[:, i] * x[:, j]) * U[i, j]
-        places = [np.sum(s > s[i, j]) + (np.sum(s == s[i, j]) + 1) / 2
-                  for s in (scores[name] for name in ("era", "cosine", "code"))]
-        for name, value in {"weight": U[i, j], "era": np.mean(fires * x[:, j]) * U[i, j],
-                            "twera": weighted / y_hat[:, i].mean(), "target_weighted": weighted,
-                            "frequency": np.mean(fires & active),
-                            "all_three": -np.log(places).sum()}.items():
-            close(scores[name][i, j], value, err_msg=f"{name}: see its line in all_scores")
-    same(scores["second_order"], itf.second_order_effects(U, b, x, y))
-    assert np.isfinite(itf.all_scores(U, b - 100, x, y)["twera"]).all(), "never fires: scores 0"
+    y_hat = relu(x @ U.T + b)
+    scores = itf.all_scores(U, b, x, y)
+    for i, j in np.ndindex(N, N):
+        fires = y_hat[:, i] > 0
+        together = np.mean(y_hat[:, i] * x[:, j])
+        era = np.mean(fires * x[:, j]) * U[i, j]
+        close(scores["weight"][i, j], U[i, j])
+        close(scores["era"][i, j], era)
+        close(scores["twera"][i, j], together / y_hat[:, i].mean() * U[i, j])
+        close(scores["twera_floored"][i, j], together / max(y_hat[:, i].mean(), 0.01) * U[i, j])
+        close(scores["frequency"][i, j], np.mean(fires & (x[:, j] != 0)))
+        close(scores["era_cosine"][i, j], era * abs(scores["cosine"][i, j]))
+    same(scores["cosine"], itf.cosine_score(U))
+    same(scores["effectiveness"], itf.effectiveness(U, b, x))
+    same(scores["second_order"], itf.second_order(U, b, x, y))
+    assert set(itf.all_scores(U, b, x)) == set(scores) - {"second_order"}
 
 
-def test_cosine_and_code_know_only_the_row_space_and_no_scale():
-    """U = A P: what the projection P leaves of a circuit A."""
-    A, W_down = rng(1).random((N, N)), rng(0).normal(size=(M, N))
-    P = np.linalg.pinv(W_down) @ W_down
-    U, atoms = A @ P, P / np.linalg.norm(P, axis=0)
-    cosine = [[u @ atom / np.linalg.norm(u) for atom in atoms.T] for u in U]
-    for scale, dtype in ((1e-200, "f8"), (1, "f8"), (1e200, "f8"), (1e-30, "f4"), (1e4, "f4")):
-        scaled = (scale * U).astype(dtype)
-        V = itf.row_space(scaled)
-        close(V.T @ V, P, atol=1e-5, err_msg="the projection on the rows of U")
-        close(itf.cosine_score(scaled), cosine, atol=1e-5, err_msg="cosine of U_i and column P_j")
-        close(itf.code_score(scaled), itf.code_score(U), atol=1e-3)
-    rebuilt = itf.code_score(U, 1e-4) @ atoms.T
-    close(rebuilt, U / np.abs(U).max(), atol=1e-3, err_msg="U_i from columns of P of length 1")
-    assert itf.code_score(U, 0.999).any() and not itf.code_score(U, 1.001).any()
+def test_a_target_that_hardly_fires_is_first_by_twera_and_not_by_twera_floored():
+    """Target 0 fires in one example of 100, by a thousandth; target 1 always, by 1."""
+    x = np.zeros((100, 2))
+    x[0, 0] = 1
+    x[:, 1] = 1
+    U = np.array([
+        [1.0, 0.0],
+        [0.0, 1.0],
+    ])
+    b = np.array([-0.999, 0.0])
+    scores = itf.all_scores(U, b, x)
+    close(scores["twera"], np.eye(2), err_msg="divided by the mean of the target")
+    close(scores["twera_floored"], np.diag([0.001, 1]), err_msg="divided by .01 at least")
 
 
-def test_sparse_code_is_the_minimum_and_gets_there_in_the_steps_of_fista():
-    D, W, penalty = rng(0).normal(size=(4, 7)), 9 * rng(1).normal(size=(5, 4)), 3
-    C = itf.sparse_code(D, W, penalty, 5000, 1e-12)
-    D /= np.linalg.norm(D, axis=0)      # the length of an atom does not matter
-    slope = (C @ D.T - W) @ D + penalty
-    close(np.minimum(C, slope), 0, atol=1e-6, err_msg="C >= 0, slope >= 0, one of them 0")
-    codes, t, step = [np.zeros((5, 7))], 1, 1 / np.linalg.norm(D, 2)**2
-    further = codes[0]
-    while len(codes) == 1 or np.abs(codes[-1] - codes[-2]).max() > 0.01 * codes[-1].max():
-        codes.append(np.maximum(further - step * ((further @ D.T - W) @ D + penalty), 0))
-        previous_t, t = t, (1 + np.sqrt(1 + 4 * t**2)) / 2
-        further = codes[-1] + (previous_t - 1) / t * (codes[-1] - codes[-2])
-    close(itf.sparse_code(D, W, penalty, 4), codes[4], atol=1e-12, err_msg="one step of FISTA")
-    close(itf.sparse_code(D, W, penalty, tolerance=0.01), codes[-1], err_msg="when does it stop?")
-
-
-def test_precision_recall_and_average_precision_by_hand():
-    """Scores 3, 1, 2, 0, then 3, 1, 2, 1, in which the ones are a tie; the first two are real."""
-    is_real, recalls = np.array([True, True, False, False]), [1 / 2, 1 / 2, 1, 1]
-    precision, recall = itf.precision_recall(np.array([3, 1, 2, 0]), is_real)
-    share_of_all = {"a share of all weights": [1 / 4, 1 / 4, 1 / 2, 1 / 2]}
-    agrees(precision, [1, 1 / 2, 2 / 3, 1 / 2], share_of_all | {
-        "the largest comes first": [0, 1 / 2, 1 / 3, 1 / 2], "recall in its place": recalls})
-    agrees(recall, recalls, share_of_all)
-    agrees(itf.average_precision(precision, recall), 5 / 6, {
-        "trapezoids": 13 / 24, "recall starts from 0": 1 / 3, "a mean over all points": 2 / 3})
-    tied = itf.precision_recall(np.array([[3, 1], [2, 1]]), is_real.reshape(2, 2))
-    agrees(tied[0], [1, 1 / 2, 1 / 2], {"a group of ties is one point": [1, 1 / 2, 2 / 3, 1 / 2]})
-    agrees(tied[1], [1 / 2, 1 / 2, 1], {"a group of ties is one point": recalls})
-    close(itf.average_precision(*tied), 3 / 4)
-    constant = itf.precision_recall(np.ones((3, 3)), np.eye(3) > 0)
-    close(itf.average_precision(*constant), 1 / 3, err_msg="a constant score knows nothing")
-
-
-def test_loss_gain_and_keep_by_hand_and_best_bias_on_a_fine_grid():
-    scores, values = np.array([[3, 1], [2, 1]]), np.array([[5.0, 1.0], [2.0, -4.0]])
-    close(itf.loss_gain(scores, values), [5, 7, 4], err_msg="a group of ties counts at once")
-    same(itf.keep(values, scores, 3), [[5, 1], [2, 0]], err_msg="ties in reading order")
-    same(itf.ranking([2**24, 2**24 + 1]), [1, 0], err_msg="integers must not become float32")
-    drive, y = rng(0).normal(size=(30, 4)), np.maximum(rng(1).normal(size=(30, 4)), 0)
-    drive[:, 1] = drive[:, 1].round()  # ties
-    drive[:, 2] -= 50                  # every gate shut: must be reopened
-    y[:, 3] = 0                        # best answer: shut every gate
-    b, grid = itf.best_bias(drive, y), np.linspace(-5, 55, 6001)[:, None, None]
-    loss = np.mean((np.maximum(drive + b, 0) - y)**2, axis=0)
-    best = np.mean((np.maximum(drive + grid, 0) - y)**2, axis=1).min(axis=0)
-    assert np.all(loss <= best + 1e-12), "not global: is each bottom clipped into its interval?"
-    close(itf.lifted_loss(np.eye(4), 0 * b, drive, y, refit_bias=True, importance=[1, 2, 3, 4]),
-          loss @ [1, 2, 3, 4], err_msg="the bias refitted, targets weighted")
-
-
-def test_price_times_share_is_at_least_1_and_a_price_is_what_steering_costs():
-    """With all 2^5 examples, the steering vector of feature j is exactly W_j."""
-    U, W = random_case()[0], random_case()[0][:2, :5]
-    tied, untied, P = W.T @ W, U[:5, :2] @ W, np.linalg.pinv(W) @ W
-    close(itf.shares(untied), np.diag(P), err_msg="P_ii, which sum to the rank")
-    for V in (tied, untied):
-        cos = itf.cosine_score(V).diagonal()
-        close(itf.price(V) * itf.shares(V) * cos**2, 1, err_msg="so price times share >= 1")
-    close(itf.feature_dimensionality([[3, -3, 0], [0, 0, 0]]), [1 / 2, 1 / 2, 0])
-    x, price = np.array(list(itertools.product([0.0, 1.0], repeat=5))), itf.price(tied)
-    close([1 / price, itf.feature_dimensionality(W)], 2 * [tied.diagonal()**2 / np.sum(tied**2, 0)])
-    for j, bias in itertools.product(range(5), (50, -0.1)):
-        z, push = x @ tied + bias, tied[j] / tied[j, j]
-        change = np.mean((np.maximum(z + push, 0) - np.maximum(z, 0))**2, axis=0)
-        found = itf.steering_side_effects(tm.TiedModel(W, np.full(5, bias)), x, j)
-        close(found, (price[j] - 1, np.delete(change, j).sum() / change[j]))
-        close(itf.steering_vector(x @ W.T, x[:, j] > 0), W[:, j], err_msg="a difference of means")
-
-
-def test_work_is_that_of_active_features_and_chunks_add_up_in_float64():
+def test_scores_of_targets_that_never_fire_are_0():
     U, b, x, y, _ = random_case()
-    dL, many = itf.ablation_effects(U, b, x, y), [np.tile(array, (8000, 1)) for array in (x, y)]
-    steps, chunks = (list(itf.ablations(U, b, array)) for array in (x, many[0]))
-    assert sum(len(rows) for _, rows, _, _ in steps) == np.count_nonzero(x), "active features"
-    assert 2 * N < len(chunks) < 20 * N, "chunks of 2^16 numbers"
-    single = itf.ablation_effects(*map(np.float32, (U, b, x, y)))
-    assert single.dtype == np.float64 and not itf.ablation_effects(U, b, 0 * x, y).any()
-    close([itf.ablation_effects(U, b, *many), single], [dL, dL], atol=1e-6 * np.abs(dL).max())
+    scores = itf.all_scores(U, b - 100, x, y)
+    names = ("era", "twera", "twera_floored", "frequency", "effectiveness", "second_order")
+    for name in names:
+        assert not scores[name].any(), name
 
 
-def test_ideal_weights_and_mask_find_the_circuit_that_the_bottleneck_hid():
-    task, W = tm.identity_task(6, 0.3), random_case()[0][:M]
-    U, b = W.T @ W / 6, np.array([0, 0, -5, 0, 0, 0])      # the third gate is shut at the start
-    U_star, b_star = itf.ideal_weights(U, b, task, steps=600, learning_rate=0.03)
-    close([*U_star, b_star], [*np.eye(6), 0 * b], atol=0.02, err_msg="shut gates, never opened?")
-    shrunk, _ = itf.ideal_weights(U, b, task, l1=10.0, steps=600, learning_rate=0.03)
-    close(shrunk, 0, atol=0.1, err_msg="a large l1 pulls every weight to 0")
-    same(itf.ideal_weights(U, b, task, steps=2, only=("U",))[1], b, err_msg="b is not trained")
-    mask, _ = itf.learned_mask(1.3 * np.eye(6) - 0.3, np.zeros(6), task, steps=400)
-    close(mask, np.eye(6), atol=0.1, err_msg="what is needed is kept")
+def test_scores_are_copies():
+    U, b, x, y, _ = random_case()
+    itf.all_scores(U, b, x, y)["weight"][:] = 0
+    same(U, random_case()[0])
 
 
-def test_set_means_and_shared_weights_by_hand():
-    """Sets of two: means within leave the diagonal (9) out, means between take all four."""
-    U = np.array([[9, 1, 5, 6, 0, 0], [3, 9, 7, 6, 0, 4], [0, 0, 9, 4, 2, 2],
-                  [0, 4, 8, 9, 2, 2], [1, 1, 3, 5, 9, 7], [1, 1, 7, 9, 7, 9]])
-    close(itf.set_mean_component(U, 2), np.kron([[2, 6, 1], [1, 6, 2], [1, 6, 7]], np.ones((2, 2))))
-    close(itf.set_mean_component(U, 6), (U.sum() - 54) / 30, err_msg="one set of all features")
-    for t in np.radians((90, 112.5, 180)):
-        d = np.array([[1, 0], [np.cos(t), np.sin(t)]])
-        alone = [2 * np.outer(d_i, d_i) for d_i in d]
-        close(itf.shared_middle(d, [1]), alone[1], atol=2e-3, err_msg="alone: 2 d d^T")
-        close(itf.shared_middle(d, [0, 1]), sum(alone) / (1 + np.cos(t)**2), atol=2e-3)
+def projected_circuit():
+    """A circuit A, what a projection P of rank M leaves of it (U = A P), and P."""
+    A = seeded(1).random((N, N))
+    W_down = seeded(0).normal(size=(M, N))
+    P = np.linalg.pinv(W_down) @ W_down
+    return A @ P, P
 
 
-def test_graph_of_one_example_matches_a_loop_over_edges():
-    U, b, x, y, _ = random_case(1)
-    is_real, shares = rng(1).random((N, N)) < 0.8, []
-    for example, answer in zip(x, y):
-        fires, active = (U @ example + b > 0)[:, None], example > 0
-        graph = itf.attribution_graph(U, b, example)
-        close(graph, fires * U * example, err_msg="U_ij x_j if target i fires")
-        helps = itf.ablation_effects(U, b, example[None], answer[None]) > 0.1
-        right = sorted(zip(*np.nonzero(is_real & fires & helps)))
-        sizes = [np.where(kept, size, -9) for kept, size in (
-            (True, U), (active, U), (fires, U), (fires & active, U), (fires & active, graph))]
-        best = [sorted(np.ndindex(N, N), key=lambda e: -size[e])[:len(right)] for size in sizes]
-        shares += [[len(set(edges) & set(right)) / len(right) for edges in best]
-                   + [len(right) / (fires & active).sum()]] if right else []
-    found = itf.graph_precision(U, b, is_real, x, y, threshold=0.1)
-    names = "all", "active", "firing", "in play", "attribution", "chance"
-    close([found[name] for name in names], np.mean(shares, axis=0), err_msg=", ".join(names))
-    close(found["none"], 1 - len(shares) / B)
+SCALES = [(1e-200, np.float64), (1, np.float64), (1e200, np.float64),
+          (1e-30, np.float32), (1, np.float32), (1e4, np.float32)]
 
 
-def test_each_model_is_measured_once_on_three_samples_and_only_copies_are_frozen():
-    """A pentagon and a sixth feature too short to count; every gate open; a sampler's buffer."""
-    buffer, A, v, turn = np.empty((5000, 6)), np.eye(6), np.zeros(6), 0.4 * np.pi * np.arange(6)
-    model = tm.TiedModel(np.array([np.cos(turn), np.sin(turn)]) * [1, 1, 1, 1, 1, 0.1], 9 + v)
-    task = tm.Task(A, v, lambda rng, batch_size: rng.random(out=buffer[:batch_size]))
-    t = itf.Trained(task, model, 3, examples=5000)
-    x, other, fresh = (rng((3, 1000 + k)).random((5000, 6)) for k in (1, 2, 3))
-    same((t.x, t.other[0]), (x, other), err_msg="the sampler's buffer is the sample")
-    same((t.dL, t.is_real), (itf.ablation_effects(t.U, t.b, x, x), t.dL > 1e-4))
-    for name, score in itf.all_scores(t.U, t.b, other, other).items():
-        same(t.scores[name], score, err_msg="scores: sample 2")
-    fresh, kept = 2 * [fresh[:4096]], itf.keep(t.U, t.U, t.is_real.sum())
-    losses = [itf.lifted_loss(kept, t.b, *fresh), itf.lifted_loss(0 * t.U, t.b, *fresh),
-              itf.lifted_loss(kept, t.b, *fresh, refit_bias=True)]
-    found = [t.pruned(t.U), t.pruned("weight", 0), t.pruned("weight", refit_bias=True)]
-    close(np.multiply(found, itf.lifted_loss(t.U, t.b, *fresh)), losses, err_msg="sample 3")
-    close([t.loss, t.over_constant * x.var(axis=0).sum()], model.loss(x, x))
-    curve = itf.precision_recall(t.scores["era"], t.is_real)
-    close(t.average_precision("era"), itf.average_precision(*curve))
-    assert t.dL is t.dL and t.scores is t.scores and t.x is t.x, "measured once"
-    for array in (t.U, t.b, t.model.W, t.dL, t.is_real, *t.labelled, *t.other, *t.fresh,
-                  *t.scores.values()):
-        assert not array.flags.writeable
-    for array in (model.W, model.b, A, v, buffer):
-        array += 1      # the caller's own: neither frozen nor shared
-    same([*t.task.A, t.model.b, *t.x], [*np.eye(6), np.full(6, 9), *x])
+@pytest.mark.parametrize("scale, dtype", SCALES)
+def test_cosine_and_code_know_only_the_row_space_and_no_scale(scale, dtype):
+    U, P = projected_circuit()
+    scaled = (scale * U).astype(dtype)
+    atoms = P / np.linalg.norm(P, axis=0)
+    reads = U / np.linalg.norm(U, axis=1)[:, None]
+    V = itf.row_space(scaled)
+    assert V.shape == (M, N), "the rank"
+    close(V @ V.T, np.eye(M), atol=1e-12)
+    close(V.T @ V, P, atol=1e-5)
+    close(itf.cosine_score(scaled), reads @ atoms, atol=1e-5)
+    close(itf.code_score(scaled), itf.code_score(U), atol=1e-3)
 
 
-def test_definitions_and_recipes_run_as_stated(monkeypatch):
-    seeds, task, (U, b, *_) = [], tm.identity_task(N, 0.3), random_case()
-
-    def record(model, task, steps, batch_size, rate, seed, schedule="", snapshots=(), *_, **__):
-        seeds.append(seed)
-        return types.SimpleNamespace(snapshots={step: model.parameters for step in snapshots})
-
-    monkeypatch.setattr(itf, "train", record)
-    mean = (task.batch(rng(4), 256)[0] @ U.T).mean(axis=0)
-    close(itf.ideal_weights(U, b, task, seed=4)[1], np.maximum(b, -mean), rtol=1e-6)
-    same(itf.learned_mask(U, b, task, seed=4)[0], np.full_like(U, 0.5))
-    simple = itf.simple_model.__wrapped__(7, start=8)
-    stages, untied = itf.block_stages.__wrapped__(7, 2), itf.untied_model.__wrapped__(7, 0.1)
-    itf.block_model(7, run=2)
-    losses, ordered = zip(*itf.pentagon_models.__wrapped__(7, 0.2, decay=0.9))
-    assert seeds == [4, 4, 7, (7, 2), 7, (7, 2), *4 * [7]], "of the data that a model is trained on"
-    same(simple.model.W, tm.TiedModel.initialise(rng(8), 100, 20).W, err_msg="start is no seed")
-    same(untied.model.W_up, tm.UntiedModel.initialise(rng(7), 100, 20).W_up)
-    same(stages[300].model.W_up, tm.UntiedModel.initialise(rng((7, 2, 1)), 128, 16).W_up)
-    same(stages[300].task.A, tm.block_task(seed=7).A, err_msg="the seed fixes A, in every run")
-    close(ordered[0].task.importance, [1, 0.9, 0.81, 0.729, 0.6561], err_msg="decay^i")
-    assert losses == tuple(sorted(set(losses))), "four different starts, the best first"
+def test_a_small_singular_value_counts_if_it_is_above_rounding():
+    """In float32 a singular value of 1e-8 is rounding; in float64 it is not."""
+    tall = np.diag([1.0, 1e-6])
+    same(itf.cosine_score(tall), np.eye(2))
+    assert len(itf.row_space(np.diag([1.0, 1e-8]))) == 2
+    assert len(itf.row_space(np.diag([1.0, 1e-8]).astype(np.float32))) == 1
+    assert len(itf.row_space(np.diag([1.0, 1e-17]))) == 1
+    assert len(itf.row_space(np.ones((3, 3)))) == 1
 
 
-def test_block_stages_are_snapshots_of_one_run_and_run_once(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    long, short = (itf.block_stages.__wrapped__(5, stages=stages) for stages in ((0, 1, 2), (1,)))
-    assert "step 2 of 2" in capsys.readouterr().err, "a terminal sees a count"
-    same(long[1].U, short[1].U, err_msg="stage 1 is on the way to stage 2")
-    assert np.any(long[1].U != long[0].U) and np.any(long[1].U != long[2].U)
-    assert itf.block_stages(5, stages=(0,)) is itf.block_stages(5, stages=(0,)), "run once"
-    monkeypatch.setattr(plots, "FILM_STEPS", (0, 1))
-    for shared in (long, long[0].scores, plots.film.__wrapped__(0)[0]):
+def test_the_cosine_is_0_where_nothing_is_read_or_stored():
+    U = np.array([
+        [2.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0],
+        [3.0, 0.0, 0.0],
+    ])
+    expected = [
+        [1, 0, 0],
+        [0, 0, 0],
+        [1, 0, 0],
+    ]
+    close(itf.cosine_score(U), expected)
+
+
+def test_the_code_of_a_row_adds_up_to_it():
+    U, P = projected_circuit()
+    atoms = P / np.linalg.norm(P, axis=0)
+    rebuilt = itf.code_score(U, 1e-4) @ atoms.T
+    close(rebuilt, U / np.abs(U).max(), atol=1e-3)
+    assert itf.code_score(U, 0.999).any()
+    assert not itf.code_score(U, 1.001).any(), "1 is the smallest penalty that leaves no code"
+
+
+def test_sources_that_are_not_stored_get_no_code():
+    U = np.array([
+        [2.0, 0.0],
+        [1.0, 0.0],
+    ])
+    close(itf.code_score(U, 0.01), [[0.99, 0], [0.49, 0]])
+
+
+# --- interference.py: how good is a ranking? ------------------------------------------------------
+
+@part("precision_recall")
+def test_precision_recall_by_hand():
+    """Scores 3, 1, 2, 0, of which the first two are real. Sorted: real, not, real, not."""
+    scores = np.array([3, 1, 2, 0])
+    is_real = np.array([True, True, False, False])
+    precision, recall = two_curves(itf.precision_recall(scores, is_real))
+    agrees("precision", precision, [1, 1 / 2, 2 / 3, 1 / 2], {
+        "the largest score must come first": [0, 1 / 2, 1 / 3, 1 / 2],
+        "scores are not sorted": [1, 1, 2 / 3, 1 / 2],
+        "it is recall": [1 / 2, 1 / 2, 1, 1],
+        "there is a leading point (1, 0) too many": [1, 1, 1 / 2, 2 / 3, 1 / 2],
+        "it is a share of all weights, and should be one of those kept": [1 / 4, 1 / 4, 1 / 2, 1 / 2],
+        "it counts one weight too many: k starts at 0": [1 / 2, 1 / 3, 1 / 2, 2 / 5],
+        "the curve runs backwards": [1 / 2, 2 / 3, 1 / 2, 1],
+    })
+    agrees("recall", recall, [1 / 2, 1 / 2, 1, 1], {
+        "the largest score must come first": [0, 1 / 2, 1 / 2, 1],
+        "scores are not sorted": [1 / 2, 1, 1, 1],
+        "it is precision": [1, 1 / 2, 2 / 3, 1 / 2],
+        "there is a leading point (1, 0) too many": [0, 1 / 2, 1 / 2, 1, 1],
+        "it is a share of all weights, and should be one of the real ones":
+            [1 / 4, 1 / 4, 1 / 2, 1 / 2],
+        "the curve runs backwards": [1, 1, 1 / 2, 1 / 2],
+    })
+
+
+def two_curves(result):
+    """The two arrays that `precision_recall` returns, with a hint if they are not two."""
+    expect(isinstance(result, (tuple, list)) and len(result) == 2,
+           "precision_recall must return two arrays: precision, recall")
+    return result
+
+
+@part("precision_recall")
+def test_precision_recall_counts_a_group_of_ties_as_one_point():
+    """Scores 3, 1, 2, 1: the two ones cannot be told apart. The first two weights are real."""
+    scores = np.array([
+        [3, 1],
+        [2, 1],
+    ])
+    is_real = np.array([
+        [True, True],
+        [False, False],
+    ])
+    precision, recall = two_curves(itf.precision_recall(scores, is_real))
+    agrees("precision", precision, [1, 1 / 2, 1 / 2], {
+        "a group of ties is one point, not one for each weight": [1, 1 / 2, 2 / 3, 1 / 2],
+        "a group of ties counts as a whole: take its last weight, not its first": [1, 1 / 2, 2 / 3],
+    })
+    agrees("recall", recall, [1 / 2, 1 / 2, 1], {
+        "a group of ties is one point, not one for each weight": [1 / 2, 1 / 2, 1, 1],
+    })
+
+
+@part("precision_recall")
+def test_precision_recall_puts_negative_scores_last():
+    """Scores -3, 1, 2: the first is the lowest, however large its size, and it alone is real."""
+    scores = np.array([-3.0, 1.0, 2.0])
+    is_real = np.array([True, False, False])
+    precision, _ = two_curves(itf.precision_recall(scores, is_real))
+    agrees("precision", precision, [0, 0, 1 / 3], {
+        "scores are ranked by size: -3 is less than 1": [1, 1 / 2, 1 / 3],
+    })
+
+
+@part("precision_recall")
+def test_precision_recall_tells_scores_apart_that_differ_by_a_fraction():
+    scores = np.array([0.2, 0.4, 0.4 + 1e-12, -0.3])
+    is_real = np.array([False, True, False, False])
+    precision, _ = two_curves(itf.precision_recall(scores, is_real))
+    agrees("precision", precision, [0, 1 / 2, 1 / 3, 1 / 4], {
+        "scores are rounded to whole numbers: all of these become 0": [1 / 4],
+        "scores are rounded: two of these differ by 1e-12": [1 / 2, 1 / 3, 1 / 4],
+    })
+
+
+@part("average_precision")
+def test_average_precision_recall_steps_from_0_by_hand():
+    """Precision 1, 1/2, 2/3, 1/2 and recall 1/2, 1/2, 1, 1: 1 * 1/2 + 2/3 * 1/2 = 5/6."""
+    precision = np.array([1, 1 / 2, 2 / 3, 1 / 2])
+    recall = np.array([1 / 2, 1 / 2, 1, 1])
+    agrees("the average precision", itf.average_precision(precision, recall), 5 / 6, {
+        "it is made of trapezoids, and should be made of steps": 13 / 24,
+        "trapezoids from a leading point (1, 0)": 25 / 24,
+        "the step of recall before the first point is missing: recall starts from 0": 1 / 3,
+        "each step has the precision of the point before it": 1 / 4,
+        "each step has the precision of the point before it, from a point (1, 0)": 3 / 4,
+        "it is a mean over all points": 2 / 3,
+        "it is a sum over all points, and not over the steps of recall": 8 / 3,
+    })
+
+
+@part("average_precision")
+def test_average_precision_recall_of_a_perfect_ranking_is_1():
+    precision = np.array([1, 1, 1, 3 / 4])
+    recall = np.array([1 / 3, 2 / 3, 1, 1])
+    agrees("the average precision", itf.average_precision(precision, recall), 1)
+
+
+@part("average_precision")
+def test_average_precision_recall_of_a_constant_score_is_the_share_of_real_weights():
+    curve = two_curves(itf.precision_recall(np.ones((3, 3)), np.eye(3) > 0))
+    agrees("the average precision", itf.average_precision(*curve), 1 / 3)
+
+
+@part("average_precision")
+def test_average_precision_recall_agrees_with_a_loop_over_thresholds():
+    rng = seeded(0)
+    scores = rng.normal(size=(5, 8)).round(1)           # with ties
+    is_real = rng.random((5, 8)) < 0.3
+    area = 0
+    found_before = 0
+    for threshold in sorted(set(scores.flat), reverse=True):
+        kept = scores >= threshold
+        found = np.count_nonzero(is_real & kept)
+        area += (found - found_before) / is_real.sum() * found / kept.sum()
+        found_before = found
+    curve = two_curves(itf.precision_recall(scores, is_real))
+    agrees("the average precision of the curve", itf.average_precision(*curve), area)
+
+
+def test_a_perfect_ranking_and_a_curve_with_a_leading_point_are_no_special_cases():
+    assert itf.average_precision([1], [1]) == 1
+    assert isinstance(itf.average_precision([1], [1]), float)
+    close(itf.average_precision([1, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 1]), 0.5)
+
+
+def test_loss_gain_sums_what_is_kept_and_counts_a_group_of_ties_at_once():
+    scores = np.array([
+        [3, 1],
+        [2, 1],
+    ])
+    dL = np.array([
+        [5.0, 1.0],
+        [2.0, -4.0],
+    ])
+    close(itf.loss_gain(scores, dL), [5, 7, 4])
+
+
+def test_keep_takes_the_best_scores_and_of_ties_the_first_in_reading_order():
+    U = np.array([
+        [5.0, 1.0],
+        [2.0, -4.0],
+    ])
+    scores = np.array([
+        [3, 1],
+        [2, 1],
+    ])
+    same(itf.keep(U, scores, 3), [[5, 1], [2, 0]])
+    same(itf.keep(U, scores, 0), np.zeros((2, 2)))
+    same(itf.keep(U, scores, 4), U)
+    assert U.all(), "the caller's U is changed"
+
+
+def test_ranking_is_the_same_for_whole_numbers_and_for_float64():
+    """In float32, 2^24 and 2^24 + 1 are the same number."""
+    scores = [2**24, 2**24 + 1]
+    same(itf.ranking(scores), [1, 0])
+    U = np.ones((2, 2), np.float32)
+    scores = np.array([[1.0, 1 + 1e-12], [0.0, 0.0]])
+    same(itf.keep(U, scores, 1), [[0, 1], [0, 0]], err_msg="scores became float32, as U is")
+    close(itf.loss_gain(scores, np.array([[1, 2], [3, 4]])), [2, 3, 10])
+
+
+def test_the_lifted_loss_is_the_loss_of_a_lifted_model():
+    U, b, x, y, importance = random_case()
+    model = tm.LiftedModel(U, b)
+    close(itf.lifted_loss(U, b, x, y), model.loss(x, y))
+    close(itf.lifted_loss(U, b, x, y, importance=importance), model.loss(x, y, importance))
+    refitted = tm.LiftedModel(U, itf.best_bias(x @ U.T, y))
+    found = itf.lifted_loss(U, b, x, y, refit_bias=True, importance=importance)
+    close(found, refitted.loss(x, y, importance))
+    assert found < model.loss(x, y, importance)
+
+
+BIAS_CASES = ["any", "ties", "all gates shut", "best shut", "drives near 1e8", "one example"]
+
+
+@pytest.mark.parametrize("kind", BIAS_CASES)
+def test_the_best_bias_is_as_good_as_the_best_of_a_fine_grid(kind):
+    drive = seeded(0).normal(size=30)
+    y = np.maximum(seeded(1).normal(size=30), 0)
+    shift = 0
+    if kind == "ties":
+        drive = drive.round()
+    if kind == "all gates shut":
+        shift = -50
+    if kind == "best shut":
+        y = np.zeros(30)
+    if kind == "drives near 1e8":
+        shift = 1e8
+    if kind == "one example":
+        drive = drive[:1]
+        y = np.array([0.7])
+    drive = drive + shift
+    b = itf.best_bias(drive[:, None], y[:, None])
+    loss = np.mean((relu(drive + b) - y)**2)
+    grid = np.linspace(-5, 5, 4001)[:, None] - shift            # (G, 1)
+    best = np.mean((relu(drive + grid) - y)**2, axis=1).min()
+    assert b.shape == (1,)
+    assert loss <= best + 1e-6
+    assert loss >= best - 1e-4, "the grid is fine"
+
+
+def test_the_best_bias_treats_each_target_on_its_own():
+    drive = seeded(0).normal(size=(30, 4))
+    y = seeded(1).random((30, 4))
+    together = itf.best_bias(drive, y)
+    for i in range(4):
+        close(together[i], itf.best_bias(drive[:, i:i + 1], y[:, i:i + 1])[0])
+
+
+# --- interference.py: letters ---------------------------------------------------------------------
+
+def random_pairs(rng):
+    """How often each pair of 27 letters comes, at random, with some that never do."""
+    pairs = rng.random((27, 27)) * (rng.random((27, 27)) < 0.7)
+    return pairs / pairs.sum()
+
+
+def log_softmax(z):
+    """log p for the logits z of one letter, by the largest of them."""
+    z = z - z.max()
+    return z - math.log(np.sum(np.exp(z)))
+
+
+def letter_effects_by_running_again(U, b, pairs):
+    """Zero one weight, run all letters again: (effectiveness, helpfulness), (n, n) each."""
+    n = len(U)
+    share = pairs.sum(axis=0)
+    before = [log_softmax(U[:, letter] + b) for letter in range(n)]
+    effect = np.zeros((n, n))
+    change = np.zeros((n, n))
+    for i, j in np.ndindex(n, n):
+        ablated = without(U, i, j)
+        for letter in range(n):
+            after = log_softmax(ablated[:, letter] + b)
+            p = np.exp(before[letter])
+            effect[i, j] += share[letter] * np.sum(p * (before[letter] - after))
+            change[i, j] += np.sum(pairs[:, letter] * (before[letter] - after))
+    return effect, change
+
+
+def test_letter_effects_are_those_of_zeroing_one_weight_and_running_all_letters_again():
+    rng = seeded(0)
+    U = 2 * rng.normal(size=(27, 27))
+    b = rng.normal(size=27)
+    pairs = random_pairs(rng)
+    effect, change = letter_effects_by_running_again(U, b, pairs)
+    found = itf.letter_effects(U, b, pairs)
+    close(found[0], effect, atol=1e-12, err_msg="the mean KL divergence")
+    close(found[1], change, atol=1e-12, err_msg="the change of the cross-entropy")
+    assert change.min() < 0 < effect.min()
+
+
+@pytest.mark.xfail(reason="a bug of letter_effects: log R is -inf where p rounds to 1 and U > 37")
+@pytest.mark.parametrize("size", [1e2, 1e5])
+def test_letter_effects_of_huge_weights_do_not_overflow(size):
+    rng = seeded(1)
+    U = size * rng.normal(size=(5, 5))
+    b = rng.normal(size=5)
+    pairs = rng.random((5, 5))
+    pairs /= pairs.sum()
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        found = itf.letter_effects(U, b, pairs)
+    effect, change = letter_effects_by_running_again(U, b, pairs)
+    close(found[0], effect, rtol=1e-12, atol=1e-12 * size)
+    close(found[1], change, rtol=1e-12, atol=1e-12 * size)
+    assert found[0].min() >= -1e-12 * size
+
+
+def test_a_tiny_letter_weight_does_half_its_square_times_a_variance():
+    """1 - p and p are all that is left of the other letters. The effect is about 5e-17."""
+    U = np.zeros((2, 2))
+    U[0, 0] = 1e-7
+    pairs = np.full((2, 2), 0.25)
+    effect, _ = itf.letter_effects(U, np.zeros(2), pairs)
+    close(effect[0, 0], 0.5 * 0.25 * 1e-14 / 2, atol=1e-16)
+
+
+def test_the_help_of_a_letter_weight_is_its_effect_plus_its_push_along_the_error():
+    rng = seeded(2)
+    U = rng.normal(size=(27, 27))
+    b = rng.normal(size=27)
+    pairs = tm.letter_pairs()
+    effect, change = itf.letter_effects(U, b, pairs)
+    share = pairs.sum(axis=0)
+    p = tm.softmax((U + b[:, None]).T).T
+    close(change, effect + U * (pairs - share * p), atol=1e-12)
+
+
+def test_centred_takes_the_mean_of_each_column_off():
+    U = np.array([
+        [1.0, 5.0],
+        [3.0, 9.0],
+    ])
+    same(itf.centred(U), [[-1, -2], [1, 2]])
+    same(U, [[1, 5], [3, 9]])
+
+
+# --- interference.py: how much interference must there be? ----------------------------------------
+
+def tied_and_untied(rank=2):
+    """U of a tied and of an untied model with the same row space, and the projection on it."""
+    U = random_case()[0]
+    W = U[:rank]
+    return W.T @ W, U[:, :rank] @ W, np.linalg.pinv(W) @ W
+
+
+def test_shares_are_the_diagonal_of_the_projection_and_add_up_to_the_rank():
+    tied, untied, P = tied_and_untied()
+    close(itf.shares(tied), P.diagonal())
+    close(itf.shares(untied), P.diagonal())
+    close(itf.shares(untied).sum(), 2)
+
+
+def test_a_price_is_the_row_over_its_diagonal_squared():
+    U = np.array([
+        [2.0, 1.0],
+        [3.0, -1.0],
+    ])
+    close(itf.price(U), [1 + 1 / 4, 9 + 1])
+
+
+def test_price_times_share_times_squared_cosine_is_1_so_no_price_is_below_1_over_share():
+    tied, untied, _ = tied_and_untied()
+    for U in (tied, untied):
+        cosine = itf.cosine_score(U).diagonal()
+        close(itf.price(U) * itf.shares(U) * cosine**2, 1)
+        assert np.all(itf.price(U) * itf.shares(U) >= 1 - 1e-12)
+        assert itf.price(U).mean() >= N / 2
+
+
+# --- interference.py: further questions of the note -----------------------------------------------
+
+def code_by_trying_all_supports(D, w, penalty):
+    """The non-negative lasso of one row, by brute force over which codes are above 0."""
+    p = D.shape[1]
+    best = np.zeros(p)
+    lowest = 0.5 * w @ w
+    for size in range(1, len(D) + 1):
+        for support in itertools.combinations(range(p), size):
+            part_of_D = D[:, support]
+            codes = np.zeros(p)
+            codes[list(support)] = np.linalg.solve(part_of_D.T @ part_of_D,
+                                                   part_of_D.T @ w - penalty)
+            loss = 0.5 * np.sum((D @ codes - w)**2) + penalty * codes.sum()
+            if codes.min() >= 0 and loss < lowest:
+                best = codes
+                lowest = loss
+    return best
+
+
+def test_the_sparse_code_is_the_best_of_all_supports():
+    D = seeded(0).normal(size=(3, 6))
+    rows = 3 * seeded(1).normal(size=(8, 3))
+    codes = itf.sparse_code(D, rows, penalty=0.5)
+    unit = D / np.linalg.norm(D, axis=0)
+    for row, code in zip(rows, codes):
+        close(code, code_by_trying_all_supports(unit, row, 0.5), atol=1e-8)
+    assert np.any(codes == 0) and np.any(codes > 0)
+
+
+def test_the_sparse_code_meets_the_conditions_of_a_minimum():
+    D = seeded(0).normal(size=(4, 7))
+    rows = 9 * seeded(1).normal(size=(5, 4))
+    codes = itf.sparse_code(D, rows, penalty=3)
+    unit = D / np.linalg.norm(D, axis=0)
+    slope = (codes @ unit.T - rows) @ unit + 3
+    assert codes.min() >= 0
+    assert slope.min() >= -1e-9
+    close(codes * slope, 0, atol=1e-9, err_msg="the slope is 0 wherever a code is above 0")
+
+
+def test_the_sparse_code_of_two_nearly_parallel_atoms_is_the_minimum():
+    atoms = np.array([
+        [-1, 2],
+        [3, -5],
+    ])
+    code = itf.sparse_code(atoms, [[7, 3]], penalty=0.1)
+    close(code, [[71.703, 71.294]], atol=1e-3)
+
+
+def test_the_length_of_an_atom_does_not_matter_and_one_of_length_0_is_not_used():
+    D = seeded(0).normal(size=(3, 4))
+    rows = seeded(1).normal(size=(2, 3))
+    codes = itf.sparse_code(D, rows, penalty=0.1)
+    close(itf.sparse_code(D * [1, 10, 0.1, 5], rows, penalty=0.1), codes, atol=1e-9)
+    with_nothing = np.c_[D, np.zeros(3)]
+    close(itf.sparse_code(with_nothing, rows, penalty=0.1), np.c_[codes, np.zeros(2)], atol=1e-9)
+
+
+def test_means_of_sets_leave_the_diagonal_out():
+    """Sets of two: a mean within a set is over two weights, one between sets over four."""
+    U = np.array([
+        [9, 1, 5, 6, 0, 0],
+        [3, 9, 7, 6, 0, 4],
+        [0, 0, 9, 4, 2, 2],
+        [0, 4, 8, 9, 2, 2],
+        [1, 1, 3, 5, 9, 7],
+        [1, 1, 7, 9, 7, 9],
+    ])
+    by_hand = np.array([
+        [2, 2, 6, 6, 1, 1],
+        [2, 2, 6, 6, 1, 1],
+        [1, 1, 6, 6, 2, 2],
+        [1, 1, 6, 6, 2, 2],
+        [1, 1, 6, 6, 7, 7],
+        [1, 1, 6, 6, 7, 7],
+    ])
+    close(itf.set_mean_component(U, 2), by_hand)
+    close(itf.set_mean_component(U, 6), np.full((6, 6), (U.sum() - 54) / 30))
+
+
+@pytest.mark.parametrize("degrees", [90, 112.5, 180])
+def test_two_circuits_share_weights_where_their_directions_oppose(degrees):
+    t = np.radians(degrees)
+    directions = np.array([
+        [1, 0],
+        [np.cos(t), np.sin(t)],
+    ])
+    alone = [2 * np.outer(direction, direction) for direction in directions]
+    close(itf.shared_middle(directions, [0]), alone[0], atol=2e-3)
+    close(itf.shared_middle(directions, [1]), alone[1], atol=2e-3)
+    together = (alone[0] + alone[1]) / (1 + np.cos(t)**2)
+    close(itf.shared_middle(directions, [0, 1]), together, atol=2e-3)
+
+
+# --- interference.py: trained models --------------------------------------------------------------
+
+class BufferTask(tm.Task):
+    """Six uniform features, always active, in a buffer that each batch writes into again."""
+
+    def __init__(self, size):
+        self.buffer = np.empty((size, N))
+        super().__init__(np.eye(N), np.zeros(N), self.fill)
+
+    def fill(self, rng, batch_size):
+        return rng.random(out=self.buffer[:batch_size])
+
+
+def pentagon_with_a_short_arrow():
+    """Five unit arrows and a sixth that is too short to count; every gate is open."""
+    turn = 0.4 * np.pi * np.arange(N)
+    arrows = np.array([np.cos(turn), np.sin(turn)])
+    return tm.TiedModel(arrows * [1, 1, 1, 1, 1, 0.1], np.full(N, 9.0))
+
+
+def test_a_trained_model_has_three_samples_of_their_own():
+    size = 1000
+    t = itf.Trained(BufferTask(size), pentagon_with_a_short_arrow(), seed=3, examples=size)
+    same(t.x, tm.generator((3, 1001)).random((size, N)))
+    same(t.y, t.x)
+    same(t.labelled[0], t.x)
+    same(t.other[0], tm.generator((3, 1002)).random((size, N)))
+    same(t.fresh[0], tm.generator((3, 1003)).random((size, N))[:250])
+    assert len(t.fresh[1]) == 250
+    assert itf.Trained.examples == 16384
+
+
+def test_a_trained_model_measures_what_its_names_say():
+    model = pentagon_with_a_short_arrow()
+    t = itf.Trained(BufferTask(1000), model, seed=3, examples=1000)
+    same(t.U, model.virtual_weights())
+    same(t.b, model.b)
+    same(t.dL, itf.helpfulness(t.U, t.b, t.x, t.y))
+    same(t.F, itf.effectiveness(t.U, t.b, t.x))
+    same(t.law, itf.predicted_helpfulness(t.U, t.b, t.x))
+    same(t.is_real, t.dL > 1e-4)
+    close(t.loss, model.loss(t.x, t.y))
+    scores = itf.all_scores(t.U, t.b, *t.other)
+    assert set(t.scores) == set(scores)
+    for name, score in scores.items():
+        same(t.scores[name], score)
+    curve = itf.precision_recall(scores["era"], t.is_real)
+    assert t.average_precision("era") == itf.average_precision(*curve)
+
+
+def test_a_live_target_fires_in_more_than_one_example_of_a_hundred():
+    """x is uniform on [0, 1]: with U = I, target i fires in a share 1 + b_i of the examples."""
+    b = np.array([0, -0.5, -0.97, -0.995, -1, -2])
+    t = itf.Trained(BufferTask(1000), tm.LiftedModel(np.eye(N), b), seed=3, examples=1000)
+    same(t.live, [[True], [True], [True], [False], [False], [False]])
+
+
+def test_a_pruned_model_is_measured_on_the_third_sample_over_the_whole_model():
+    t = itf.Trained(BufferTask(1000), pentagon_with_a_short_arrow(), seed=3, examples=1000)
+    whole = itf.lifted_loss(t.U, t.b, *t.fresh)
+    count = np.count_nonzero(t.is_real)
+    assert 0 < count < N * N
+    best = itf.keep(t.U, t.scores["era"], count)
+    close(t.pruned("era") * whole, itf.lifted_loss(best, t.b, *t.fresh))
+    close(t.pruned(t.scores["era"], count) * whole, itf.lifted_loss(best, t.b, *t.fresh))
+    close(t.pruned("era", 0) * whole, itf.lifted_loss(0 * t.U, t.b, *t.fresh))
+    close(t.pruned("era", refit_bias=True) * whole,
+          itf.lifted_loss(best, t.b, *t.fresh, refit_bias=True))
+    close(t.pruned("era", N * N), 1)
+
+
+MEASURED = ["labelled", "other", "fresh", "dL", "F", "law", "is_real", "live", "loss", "scores"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_each_thing_is_measured_once_and_cannot_be_changed(name):
+    t = itf.Trained(BufferTask(100), pentagon_with_a_short_arrow(), seed=3, examples=100)
+    found = getattr(t, name)
+    assert getattr(t, name) is found, "measured again"
+    arrays = [found]
+    if isinstance(found, tuple):
+        arrays = found
+    if name == "scores":
+        arrays = found.values()
         with pytest.raises(TypeError, match="does not support item assignment"):
-            shared[0] = None        # others hold it too
+            found["new"] = 0
+    if name == "loss":
+        arrays = []
+    for array in arrays:
+        assert not array.flags.writeable
 
 
-def test_demo_prints_the_gradients_of_all_models(capsys):
-    tm.demo()
-    assert capsys.readouterr().out.count("e-") == 9, "a tiny error for each parameter"
+def test_a_trained_model_is_a_copy_that_cannot_be_changed():
+    model = pentagon_with_a_short_arrow()
+    t = itf.Trained(BufferTask(100), model, seed=3, examples=100)
+    for array in (t.U, t.b, t.model.W, t.model.b):
+        assert not array.flags.writeable
+    x = t.x.copy()
+    t.task.buffer[:] = 0
+    same(t.x, x, err_msg="the sampler's buffer is the sample")
+    model.W += 1
+    model.b += 1
+    same(t.model.b, np.full(N, 9))
+    same(t.U, t.model.virtual_weights())
 
 
-# --- mistakes to learn from -----------------------------------------------------------------------
+def test_five_spellings_of_one_call_are_one_training():
+    calls = []
+
+    @itf.trained_once
+    def recipe(seed, density=0.3, stages=(1, 2)):
+        calls.append((seed, density, stages))
+        return object()
+
+    first = recipe(1)
+    assert recipe(seed=1) is first
+    assert recipe(1, 0.3) is first
+    assert recipe(1, density=0.3) is first
+    assert recipe(density=0.3, seed=1) is first
+    assert recipe(1, 0.3, (1, 2)) is first
+    assert recipe(np.int64(1)) is first
+    assert calls == [(1, 0.3, (1, 2))]
+    assert recipe(2) is not first
+    assert recipe(1, 0.4) is not first
+    assert recipe.__name__ == "recipe"
+
+
+def test_the_simple_recipe_runs_as_stated(recorded):
+    t = itf.simple_model.__wrapped__(7, start=8)
+    long = itf.simple_model.__wrapped__(7, density=0.05, converged=True)
+    short_call, long_call = recorded
+    same(t.U, tm.TiedModel.initialise(8, 100, 20).virtual_weights(), err_msg="start is ignored")
+    same(long.model.W, tm.TiedModel.initialise(7, 100, 20).W)
+    assert t.seed == long.seed == 7
+    assert short_call.rng == long_call.rng == 7
+    assert short_call.steps == 300
+    assert long_call.steps == 3000
+    assert long_call.schedule == "cosine"
+    close(np.mean(t.task.batch(0, 2000)[0] > 0), 0.02, rtol=0.1)
+    close(np.mean(long.task.batch(0, 2000)[0] > 0), 0.05, rtol=0.1)
+
+
+def test_the_block_recipe_runs_as_stated(recorded):
+    stages = itf.block_stages.__wrapped__(7, run=2, start="Glorot", binary=True, density=0.2)
+    call = recorded[0]
+    start = tm.UntiedModel.initialise((7, 2, 1), 128, 16, "Glorot")
+    assert list(stages) == [300, 1000, 3000, 10000]
+    for steps, t in stages.items():
+        same(t.model.W_up, start.W_up)
+        same(t.model.W_down, start.W_down)
+        assert t.seed == 7
+    same(t.task.A, tm.block_task(rng=7).A, err_msg="the seed fixes A, in every run")
+    x, _ = t.task.batch(0, 500)
+    assert set(np.unique(x)) == {0, 1}
+    close(x.mean(), 0.2, rtol=0.05)
+    assert call.steps == 10000
+    assert call.batch_size == 256
+    assert call.rng == (7, 2)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        stages[300] = None
+
+
+def test_the_block_model_is_one_of_the_stages_or_a_short_run_of_its_own(monkeypatch):
+    calls = []
+
+    def stages_of(*arguments):
+        calls.append(arguments)
+        return {steps: steps for steps in arguments[-1]}
+
+    monkeypatch.setattr(itf, "block_stages", stages_of)
+    assert itf.block_model(7) == 1000
+    assert itf.block_model(7, 2, 0.5, True, "Glorot", steps=3000) == 3000
+    assert itf.block_model(7, steps=20) == 20
+    assert calls == [
+        (7, 0, 0.3, False, "fan-in", (1000,)),
+        (7, 2, 0.5, True, "Glorot", (300, 1000, 3000, 10000)),
+        (7, 0, 0.3, False, "fan-in", (20,)),
+    ]
+
+
+def test_the_pentagon_recipe_runs_as_stated_with_the_best_start_first(recorded):
+    models = itf.pentagon_models.__wrapped__(7, density=0.2, decay=0.9)
+    starts = [tm.TiedModel.initialise((7, start), 5, 2) for start in range(4)]
+    task = models[0].task
+    close(task.importance, [1, 0.9, 0.81, 0.729, 0.6561])
+    x, y = task.batch((7, 1000), 32768)
+    losses = [t.model.loss(x, y, task.importance) for t in models]
+    expected = sorted(model.loss(x, y, task.importance) for model in starts)
+    assert losses == expected
+    assert len(set(losses)) == 4, "four different starts"
+    for call in recorded:
+        assert (call.steps, call.learning_rate, call.rng) == (1500, 0.01, 7)
+        assert call.schedule == "cosine"
+    same(itf.pentagon_models.__wrapped__(7, density=0.2, n=6, m=3)[0].model.W.shape, (3, 6))
+
+
+def test_the_recipes_of_sets_and_letters_run_as_stated(recorded):
+    sets = itf.correlated_model.__wrapped__(7)
+    letters = itf.letter_model.__wrapped__(7, n_residual=6, steps=300)
+    sets_call, letters_call = recorded
+    same(sets.model.W, tm.TiedModel.initialise(7, 200, 20).W)
+    same(letters.W_up, tm.SoftmaxModel.initialise(7, 27, 6).W_up)
+    assert (sets_call.steps, sets_call.rng) == (2000, 7)
+    assert (letters_call.steps, letters_call.rng) == (300, 7)
+    assert letters_call.learning_rate == 0.02
+    for array in letters.parameters.values():
+        assert not array.flags.writeable
+
+
+def test_stages_are_snapshots_of_one_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    long = itf.block_stages.__wrapped__(5, stages=(0, 1, 2))
+    assert "step 2 of 2" in sys.stderr.getvalue(), "a terminal sees a count"
+    short = itf.block_stages.__wrapped__(5, stages=(1,))
+    same(long[1].U, short[1].U, err_msg="stage 1 is on the way to stage 2")
+    assert np.any(long[1].U != long[0].U)
+    assert np.any(long[1].U != long[2].U)
+
+
+class Terminal(io.StringIO):
+    """Standard error that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_training_is_counted_every_hundred_steps_and_at_the_end_on_a_terminal_only(monkeypatch):
+    for terminal in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        for done in range(1, 251):
+            itf.count_steps(done, 250)
+        expected = 3 if terminal.isatty() else 0
+        assert terminal.getvalue().count("step ") == expected
+    monkeypatch.setattr(sys, "stderr", None)
+    itf.count_steps(100, 250)
+
+
+# --- Mistakes -------------------------------------------------------------------------------------
 
 U, b, x, y, importance = random_case()
-W, TASK, LIFTED = U[:M], tm.identity_task(N, 0.5), tm.LiftedModel(U, b)
-MASKED = np.ma.masked_array(U, U > 1)
-TENSOR = type("NeedsGradient", (), {"__array__": lambda *_: 1 / 0})()   # refuses to be an array
+W = U[:M]
+task = tm.identity_task(N, 0.5)
+lifted = tm.LiftedModel(U, b)
+untied = tm.UntiedModel(W, W.T, b)
+letters = tm.SoftmaxModel(W, W.T, b)
+masked_array = np.ma.masked_array(U, U > 1)
+curve = (np.array([1, 1 / 2, 2 / 3]), np.array([1 / 2, 1 / 2, 1]))
+nan = math.nan
+infinity = math.inf
+
+
+class NeedsGradient:
+    """A tensor of another package, which refuses to become an array."""
+
+    def __array__(self, *arguments, **options):
+        raise RuntimeError("call detach() first")
+
+
+def refused(sentence, words, function, *arguments, **options):
+    """One mistake: what it is, words of the error that it must raise, and the call that makes it."""
+    call = functools.partial(function, *arguments, **options)
+    return pytest.param(call, words, id=sentence)
+
+
+no_numbers = "U must be an array of real numbers"
+no_seed = "a seed must be a whole number"
+
 MISTAKES = [
-    *((lambda bad=bad: tm.LiftedModel(bad, b), "U must be an array of real numbers")
-      for bad in (MASKED, list(MASKED), 1j * U, U.astype(object), U.astype(str), [[1, 2], [3]],
-                  [[10**400]], TENSOR)),
-    *((lambda seed=seed: itf.simple_model(seed), "seed must be a whole number >= 0, got")
-      for seed in (None, True, (), -1, 0.5, [0])),
-    (lambda: tm.UntiedModel(W, W, b), "W_up must have shape (n, m), here (6, 3), got (3, 6)"),
-    (lambda: tm.TiedModel(W[0], b), "W must have shape (m, n)"),
-    (lambda: tm.LiftedModel(U[:0, :0], b[:0]), "U must have shape (n, n)"),
-    (lambda: itf.row_space(W), "U must have shape (n, n)"),
-    (lambda: LIFTED.loss(x, y[:1]), "y must have shape (B, n), here (40, 6)"),
-    (lambda: LIFTED.forward(x / 0), "x must be finite"),
-    (lambda: tm.check_gradients(LIFTED, x, y, -importance), "importance must not be negative"),
-    (lambda: tm.Adam({}, 0), "learning_rate must be positive"),
-    (lambda: tm.Adam({}).step({}, -1), "learning_rate must be 0 or more"),
-    (lambda: tm.Adam({"b": b}).step({"b": U}), "the gradient of b must have its shape"),
-    (lambda: tm.TiedModel.initialise(rng(0), N, M, dtype=int), "dtype must be float32 or float64"),
-    (lambda: tm.UntiedModel.initialise(rng(0), N, M, dtype=int), "dtype must be float32 or"),
-    (lambda: tm.train(LIFTED, TASK, 2, schedule="linear"), "no schedule 'linear'"),
-    (lambda: tm.train(LIFTED, TASK, 2, snapshots=(3,)), "snapshots must be in 0..2"),
-    (lambda: tm.LiftedModel(U, b, l1=-1), "l1 must be 0 or more"),
-    (lambda: tm.MaskedModel(U, b, U, penalty=-1), "penalty must be 0 or more"),
-    (lambda: tm.sparse_features(rng(0), 9, N, 0), "density must be in (0, 1]"),
-    (lambda: tm.correlated_task(3, 4).batch(rng(0), 9), "cannot choose 4 of 3"),
-    (lambda: tm.block_task(8, n_blocks=3), "n_blocks must divide 8"),
-    (lambda: tm.block_task(8, 2, weight_density=0), "weight_density must be in (0, 1]"),
-    (lambda: itf.ablation_standard_errors(U, b, x[:1], y[:1]), "x must have at least 2 examples"),
-    (lambda: itf.predicted_pruning(U, b, x, U, kept=U), "kept must be booleans"),
-    (lambda: itf.predicted_pruning(U, b, x, U, kept=W > 0), "kept must have shape (6, 6)"),
-    (lambda: itf.row_space(0 * U), "U must not be all zeros"),
-    (lambda: itf.sparse_code(W, W.T, 0), "penalty must be positive"),
-    (lambda: itf.combined_ranks(W, W.T), "scores must have one shape"),
-    (lambda: itf.loss_gain(W, W.T), "must have one shape"),
-    (lambda: itf.precision_recall(U, U > 99), "is_real must be true somewhere"),
-    (lambda: itf.code_score(U, penalty=0), "penalty must be positive"),
-    (lambda: itf.keep(U, U, 37), "count must be in 0..36, got 37"),
-    (lambda: itf.lifted_loss(U, b, x, y, importance), "positional"),
-    (lambda: itf.price(0 * U), "every U_ii must differ from 0"),
-    (lambda: itf.steering_vector(x, x[:, 0] < 9), "active must be true for some"),
-    (lambda: itf.steering_side_effects(tm.TiedModel(0 * W, b), x, 0), "0 is not stored"),
-    (lambda: itf.set_mean_component(U, set_size=4), "set_size must divide 6"),
-    (lambda: itf.graph_precision(U, b, U > 0, x, y, -1), "threshold must be 0 or more"),
-    (lambda: itf.graph_precision(U, b, U > 99, x, y), "x must have an example with a right edge")]
+    # arrays
+    refused("a masked array", no_numbers, tm.LiftedModel, masked_array, b),
+    refused("rows of a masked array", no_numbers, tm.LiftedModel, list(masked_array), b),
+    refused("complex numbers", no_numbers, tm.LiftedModel, 1j * U, b),
+    refused("objects", no_numbers, tm.LiftedModel, U.astype(object), b),
+    refused("words", no_numbers, tm.LiftedModel, U.astype(str), b),
+    refused("rows of two lengths", no_numbers, tm.LiftedModel, [[1, 2], [3]], b),
+    refused("a number beyond float64", no_numbers, tm.LiftedModel, [[10**400]], b),
+    refused("a tensor that needs a gradient", no_numbers, tm.LiftedModel, NeedsGradient(), b),
+    refused("a NaN", "U must be finite", tm.LiftedModel, U * nan, b),
+    refused("an infinite entry", "b must be finite", tm.LiftedModel, U, b + infinity),
+    refused("a bias beyond float32", "b must be finite", tm.LiftedModel, np.float32(U), b + 1e300),
+    refused("a transposed matrix", "W_up must have shape (6, 3), got (3, 6)",
+            tm.UntiedModel, W, W, b),
+    refused("a vector for a matrix", "W must have shape (m, n), got (6,)",
+            tm.TiedModel, W[0], b),
+    refused("a matrix without entries", "U must have shape (n, n), got (0, 0)",
+            tm.LiftedModel, U[:0, :0], b[:0]),
+    refused("an oblong U", "U must have shape (n, n), got (3, 6)", itf.row_space, W),
+    refused("a bias too short", "b must have shape (6), got (5,)", tm.TiedModel, W, b[:5]),
+    refused("logits of another shape", "logits must have shape (6, 6)",
+            tm.MaskedModel, U, b, W),
+
+    # models
+    refused("answers of fewer examples", "y must have shape (40, 6), got (1, 6)",
+            lifted.loss, x, y[:1]),
+    refused("answers without targets", "y must have shape (40, 6), got (40,)",
+            lifted.loss, x, y[:, 0]),
+    refused("one example that is no row", "x must have shape (B, 6), got (6,)",
+            lifted.forward, x[0]),
+    refused("a NaN among features", "x must be finite", lifted.forward, x * nan),
+    refused("a NaN among letters", "x must be finite", letters.forward, x * nan),
+    refused("negative importance", "importance must not be negative",
+            lifted.loss_and_gradients, x, y, -importance),
+    refused("importance for too few targets", "importance must have shape (6), got (5,)",
+            lifted.loss, x, y, importance[:5]),
+    refused("importance in a gradient check", "importance must not be negative",
+            tm.check_gradients, lifted, x, y, -importance),
+    refused("importance of letters", "takes no importance", letters.loss, x, y, importance),
+    refused("answers that add up to more than 1", "must be a distribution",
+            letters.loss, x, np.ones((B, N))),
+    refused("a negative probability", "must be a distribution",
+            letters.loss, x, np.tile([2, -1, 0, 0, 0, 0], (B, 1))),
+    refused("a negative penalty", "l1 must be a finite number, 0 or more",
+            tm.LiftedModel, U, b, l1=-1),
+    refused("an infinite penalty", "l1 must be a finite number, 0 or more",
+            tm.LiftedModel, U, b, l1=infinity),
+    refused("a penalty that is NaN", "l1 must be a finite number, 0 or more",
+            tm.LiftedModel, U, b, l1=nan),
+    refused("a negative price of a switch", "penalty must be a finite number, 0 or more",
+            tm.MaskedModel, U, b, U, penalty=-1),
+    refused("an infinite price of a switch", "penalty must be a finite number, 0 or more",
+            tm.MaskedModel, U, b, U, penalty=infinity),
+    refused("no features", "n_features must be a whole number, 1 or more, got 0",
+            tm.TiedModel.initialise, 0, 0, M),
+    refused("half a dimension", "n_residual must be a whole number, 1 or more, got 0.5",
+            tm.UntiedModel.initialise, 0, N, 0.5),
+    refused("no dimension", "n_residual must be a whole number, 1 or more, got 0",
+            tm.TiedModel.initialise, 0, N, 0),
+    refused("no features, untied", "n_features must be a whole number, 1 or more, got 0",
+            tm.UntiedModel.initialise, 0, 0, M),
+    refused("an unknown start", "start must be fan-in or Glorot, got 'He'",
+            tm.UntiedModel.initialise, 0, N, M, start="He"),
+
+    # training
+    refused("a learning rate of 0", "learning_rate must be a positive number", tm.Adam, {}, 0),
+    refused("an infinite learning rate", "learning_rate must be a positive number",
+            tm.Adam, {}, infinity),
+    refused("a learning rate that is NaN", "learning_rate must be a positive number",
+            tm.Adam, {}, nan),
+    refused("a beta1 above 1", "beta1 must be in [0, 1), got 1.5", tm.Adam, {}, beta1=1.5),
+    refused("a beta2 of 1", "beta2 must be in [0, 1), got 1", tm.Adam, {}, beta2=1),
+    refused("a negative beta1", "beta1 must be in [0, 1)", tm.Adam, {}, beta1=-0.1),
+    refused("a beta2 that is NaN", "beta2 must be in [0, 1)", tm.Adam, {}, beta2=nan),
+    refused("a negative epsilon", "epsilon must be a positive number", tm.Adam, {}, epsilon=-1),
+    refused("whole numbers as parameters", "b must be an array of floats, got int64",
+            tm.Adam, {"b": np.arange(3)}),
+    refused("a negative rate for one step", "learning_rate must be 0 or more, and finite, got -1",
+            tm.Adam({}).step, {}, -1),
+    refused("an infinite rate for one step", "learning_rate must be 0 or more, and finite",
+            tm.Adam({}).step, {}, infinity),
+    refused("a gradient of another shape", "the gradient of b must have its shape",
+            tm.Adam({"b": b.copy()}).step, {"b": U}),
+    refused("an unknown schedule", "no schedule 'linear': constant or cosine",
+            tm.train, lifted, task, 2, schedule="linear"),
+    refused("a snapshot after the end", "snapshots must be in 0..2",
+            tm.train, lifted, task, 2, snapshots=(3,)),
+    refused("half a snapshot", "snapshots must be in 0..2",
+            tm.train, lifted, task, 2, snapshots=(0.5,)),
+    refused("a word for a collection of names", "only must be a collection of names",
+            tm.train, lifted, task, 2, only="Ub"),
+    refused("a name that the model has not", "only must be a collection of names from ('U', 'b')",
+            tm.train, lifted, task, 2, only=("W",)),
+    refused("a task that is a number", "task must have a batch method, got a int",
+            tm.train, lifted, 3, 2),
+    refused("a model that is a task", "model must be a Model, got a IdentityTask",
+            tm.train, task, lifted, 2),
+    refused("a negative number of steps", "steps must be a whole number, 0 or more, got -2",
+            tm.train, lifted, task, -2),
+    refused("half a step", "steps must be a whole number, 0 or more, got 0.5",
+            tm.train, lifted, task, 0.5),
+    refused("true for a number of steps", "steps must be a whole number, 0 or more, got True",
+            tm.train, lifted, task, True),
+    refused("an infinite rate in training", "learning_rate must be a positive number, got inf",
+            tm.train, lifted, task, 2, learning_rate=infinity),
+    refused("no examples in a batch", "batch_size must be a whole number, 1 or more, got 0",
+            tm.train, lifted, task, 2, batch_size=0),
+
+    # samplers and tasks
+    refused("a density of 0", "density must be in (0, 1], got 0",
+            tm.sparse_features, 0, 9, N, 0),
+    refused("a density above 1", "density must be in (0, 1], got 1.5",
+            tm.sparse_features, 0, 9, N, 1.5),
+    refused("a density that is NaN", "density must be finite",
+            tm.sparse_features, 0, 9, N, nan),
+    refused("one density of several is 0", "density must be in (0, 1]",
+            tm.sparse_features, 0, 9, 2, [0.5, 0]),
+    refused("densities of too few features", "density must be one number or 6, got shape (2,)",
+            tm.sparse_features, 0, 9, N, [0.5, 0.5]),
+    refused("a matrix of densities", "density must be one number or 6, got shape (6, 6)",
+            tm.sparse_features, 0, 9, N, np.full((6, 6), 0.5)),
+    refused("a negative number of examples", "batch_size must be a whole number, 1 or more, got -3",
+            tm.sparse_features, 0, -3, N, 0.5),
+    refused("half a feature", "n_features must be a whole number, 1 or more, got 0.5",
+            tm.sparse_features, 0, 9, 0.5, 0.5),
+    refused("a task with a density of 0", "density must be in (0, 1]", tm.identity_task, N, 0),
+    refused("a task without features", "n_features must be a whole number", tm.identity_task, 0, 1),
+    refused("blocks with a density of 2", "density must be in (0, 1]", tm.block_task, density=2),
+    refused("blocks of no features", "n_features must be a whole number", tm.block_task, 0),
+    refused("blocks that do not divide", "n_blocks must divide 8, got 3", tm.block_task, 8, 3),
+    refused("one block and a half", "n_blocks must be a whole number, 1 or more, got 1.5",
+            tm.block_task, 8, 1.5),
+    refused("blocks without weights", "weight_density must be in (0, 1], got 0",
+            tm.block_task, 8, 2, weight_density=0),
+    refused("more weights than places", "weight_density must be in (0, 1], got 2",
+            tm.block_task, 8, 2, weight_density=2),
+    refused("more active features than a set has", "n_active must be 3 or less, got 4",
+            tm.correlated_features, 0, 9, 3, n_active=4),
+    refused("no active feature", "n_active must be a whole number, 1 or more, got 0",
+            tm.correlated_features, 0, 9, 3, n_active=0),
+    refused("no features in a set", "set_size must be a whole number, 1 or more, got 0",
+            tm.correlated_features, 0, 9, 0),
+    refused("no correlated examples", "batch_size must be a whole number, 1 or more, got 0",
+            tm.correlated_features, 0, 0, 3),
+    refused("a task of sets without features", "set_size must be a whole number",
+            tm.correlated_task, 0),
+    refused("negative importance of a task", "importance must not be negative",
+            tm.identity_task, N, 0.5, importance=-importance),
+    refused("a bias of a task that does not fit", "v must have shape (6)",
+            tm.Task, U, b[:5], task.sample),
+    refused("pairs that add up to 2", "pairs must be 0 or more, and add up to 1",
+            tm.LetterTask, np.full((2, 2), 0.5)),
+    refused("a negative pair", "pairs must be 0 or more, and add up to 1",
+            tm.LetterTask, [[2, 0], [-1, 0]]),
+    refused("a batch of no letters", "batch_size must be a whole number, 1 or more, got 0",
+            tm.letter_task().batch, 0, 0),
+
+    # what a weight does
+    refused("features that do not fit U", "x must have shape (B, 6), got (40, 5)",
+            itf.effectiveness, U, b, x[:, :5]),
+    refused("answers that do not fit features", "y must have shape (40, 6), got (40,)",
+            itf.helpfulness, U, b, x, y[:, 0]),
+    refused("a word for a yes or no", "mean must be True or False, got 'no'",
+            itf.effectiveness, U, b, x, mean="no"),
+    refused("a number for a yes or no", "mean must be True or False, got 1",
+            itf.helpfulness, U, b, x, y, mean=1),
+    refused("negative importance of an effect", "importance must not be negative",
+            itf.effectiveness, U, b, x, -importance),
+    refused("importance as a column", "importance must have shape (6), got (6, 1)",
+            itf.effectiveness, U, b, x, importance[:, None]),
+    refused("the spread of one example", "x must have at least 2 examples",
+            itf.helpfulness_standard_errors, U, b, x[:1], y[:1]),
+    refused("curvature without answers that fit", "y must have shape (40, 6)",
+            itf.second_order, U, b, x, y[:5]),
+    refused("remainders without answers that fit", "y must have shape (40, 6)",
+            itf.law_remainders, U, b, x, y[:5]),
+    refused("weights where booleans belong", "removed must be booleans, got ndarray of float64",
+            itf.predicted_removal, U, b, x, U),
+    refused("a masked array of booleans", "removed must be booleans, got MaskedArray",
+            itf.predicted_removal, U, b, x, masked_array > 0),
+    refused("booleans of another shape", "removed must have shape (6, 6), got (3, 6)",
+            itf.predicted_removal, U, b, x, W > 0),
+    refused("importance where a yes or no belongs", "refit_bias must be True or False",
+            itf.predicted_removal, U, b, x, U > 0, importance),
+    refused("ideal weights with a negative penalty", "l1 must be a finite number",
+            itf.ideal_weights, U, b, task, l1=-1),
+    refused("a mask with a negative penalty", "penalty must be a finite number",
+            itf.learned_mask, U, b, task, penalty=-1),
+
+    # scores and rankings
+    refused("a U of zeros", "U must not be all zeros", itf.row_space, 0 * U),
+    refused("a cosine of zeros", "U must not be all zeros", itf.cosine_score, 0 * U),
+    refused("no penalty of a code", "penalty must be a positive number, got 0",
+            itf.code_score, U, penalty=0),
+    refused("nothing to code", "there is nothing to code", itf.code_score, -np.eye(2)),
+    refused("no penalty at all", "penalty must be a positive number", itf.sparse_code, W, W.T, 0),
+    refused("rows that do not fit the atoms", "rows must have shape (k, 3), got (3, 6)",
+            itf.sparse_code, W, W, 1),
+    refused("values of another shape", "must have the same shape", itf.loss_gain, W, W.T),
+    refused("scores with a NaN", "scores must be finite", itf.ranking, U * nan),
+    refused("nothing is real", "is_real must be true somewhere",
+            itf.precision_recall, U, U > 99),
+    refused("numbers for what is real", "is_real must be booleans",
+            itf.precision_recall, U, np.ones((N, N))),
+    refused("what is real in another shape", "is_real must have shape (6, 6), got (3, 6)",
+            itf.precision_recall, U, W > 0),
+    refused("a precision of 7", "precision must be in [0, 1]", itf.average_precision, [7], [1]),
+    refused("a negative precision", "precision must be in [0, 1]",
+            itf.average_precision, [-1], [1]),
+    refused("both curves exchanged", "recall must rise", itf.average_precision, *curve[::-1]),
+    refused("curves in the order of another package", "recall must rise",
+            itf.average_precision, curve[0][::-1], curve[1][::-1]),
+    refused("curves that stop early", "recall must rise from above 0 to 1",
+            itf.average_precision, [1, 1], [0.1, 0.2]),
+    refused("curves of two lengths", "recall must have shape (2), got (1,)",
+            itf.average_precision, [1, 1], [1]),
+    refused("more weights than there are", "count must be in 0..36, got 37", itf.keep, U, U, 37),
+    refused("a negative number of weights", "count must be a whole number, 0 or more, got -1",
+            itf.keep, U, U, -1),
+    refused("scores of another U", "scores must have shape (6, 6), got (3, 6)",
+            itf.keep, U, W, 3),
+    refused("importance as a positional argument", "positional argument",
+            itf.lifted_loss, U, b, x, y, importance),
+    refused("a loss without answers that fit", "y must have shape (40, 6)",
+            itf.lifted_loss, U, b, x, y[:5]),
+    refused("drives and answers that do not fit", "y must have shape (40, 6)",
+            itf.best_bias, x, y[:5]),
+
+    # letters, prices, sets
+    refused("U that does not fit the pairs", "U must have shape (2, 2), got (6, 6)",
+            itf.letter_effects, U, b, np.full((2, 2), 0.25)),
+    refused("counts instead of shares", "pairs must be 0 or more and sum to 1",
+            itf.letter_effects, np.eye(2), [0, 0], np.ones((2, 2))),
+    refused("a negative share", "pairs must be 0 or more and sum to 1",
+            itf.letter_effects, np.eye(2), [0, 0], [[2, 0], [-1, 0]]),
+    refused("a letter that never comes first", "every letter must come first in some pair",
+            itf.letter_effects, np.eye(2), [0, 0], [[0.5, 0], [0.5, 0]]),
+    refused("a price of what is not stored", "every U_ii must differ from 0", itf.price, 0 * U),
+    refused("sets that do not divide", "set_size must divide 6, got 4",
+            itf.set_mean_component, U, 4),
+    refused("sets of one", "set_size must be a whole number, 2 or more, got 1",
+            itf.set_mean_component, U, 1),
+    refused("no active directions", "x must have shape (B, 2)",
+            itf.shared_middle, np.eye(2), []),
+
+    # recipes: before anything is trained
+    refused("true for a seed", "seed must be a whole number, 0 or more, got True",
+            itf.simple_model, True),
+    refused("no seed", "seed must be a whole number, 0 or more, got None", itf.simple_model, None),
+    refused("a negative seed", "seed must be a whole number, 0 or more, got -1",
+            itf.block_stages, -1),
+    refused("half a seed", "seed must be a whole number, 0 or more, got 0.5",
+            itf.letter_model, 0.5),
+    refused("a tuple for the seed of a recipe", "seed must be a whole number, 0 or more, got (1,)",
+            itf.pentagon_models, (1,), 0.5),
+    refused("true for a start", no_seed, itf.simple_model, 0, start=True),
+    refused("half a run", no_seed, itf.block_stages, 0, run=0.5),
+    refused("a recipe of letters without a dimension", "n_residual must be a whole number",
+            itf.letter_model, 0, n_residual=0),
+    refused("a recipe with a density of 0", "density must be in (0, 1]", itf.simple_model, 0, 0),
+]
 
 
-@pytest.mark.parametrize("mistake, words", MISTAKES, ids=range(len(MISTAKES)))
-def test_mistake_is_refused_in_words_that_name_it(mistake, words):
-    with np.errstate(all="ignore"), pytest.raises((ValueError, TypeError)) as refused:
-        mistake()
-    assert words in str(refused.value)
+@about_our_own_code
+@pytest.mark.parametrize("call, words", MISTAKES)
+def test_a_mistake_is_refused_in_words_that_name_it(call, words):
+    with np.errstate(all="ignore"):
+        with pytest.raises((ValueError, TypeError)) as error:
+            call()
+    assert words in str(error.value)
 
 
-# --- plots.py: the pictures, on models that are set, not trained ----------------------------------
-
-@lru_cache(maxsize=None)
-def hand_set(kind, seed=0, density=0.1, **_):
-    """A Trained of 400 examples: unit arrows for a tied model, a linear read-out for a block."""
-    r, density = rng((seed, round(1000 * density))), max(density, 0.05)
-    if kind == "block":
-        task, W_down = tm.block_task(seed=seed), r.normal(size=(16, 128))
-        model = tm.UntiedModel(W_down, task.A @ np.linalg.pinv(W_down), np.full(128, -0.1))
-    else:
-        n, m = {"pentagon": (5, 2), "simple": (100, 20), "sets": (200, 20)}[kind]
-        task = tm.correlated_task() if kind == "sets" else tm.identity_task(n, density)
-        W = r.normal(size=(m, n))
-        model = tm.TiedModel(W / np.linalg.norm(W, axis=0), np.full(n, -0.2))
-    return itf.Trained(task, model, seed, examples=400)
+@pytest.mark.parametrize("word", ["sparse_features", "TiedModel", "Adam", "train_", "helpfulness",
+                                  "precision_recall"])
+def test_the_word_that_selects_a_part_selects_no_other_test(word):
+    """`pytest -k WORD` looks at the names of tests and at ids, in any case."""
+    tests = {name: test for name, test in globals().items() if name.startswith("test_")}
+    selected = [name for name in tests if word.lower() in name.lower()]
+    assert len(selected) > 4
+    for name in selected:
+        assert hasattr(tests[name], "of_a_part"), f"{name} is selected by -k {word}"
+    for mistake in MISTAKES:
+        assert word.lower() not in mistake.id.lower()
 
 
-@pytest.fixture(scope="module")
-def gallery():
-    """Every figure, built once at seed 3, in fewer than ten seconds: name -> (slide, numbers)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(itf, "block_model", lambda seed, run=0, *_: hand_set("block", seed + run))
-        patch.setattr(itf, "simple_model", partial(hand_set, "simple"))
-        patch.setattr(itf, "untied_model", partial(hand_set, "simple"))
-        patch.setattr(itf, "correlated_model", partial(hand_set, "sets"))
-        stages = {steps: hand_set("block", steps) for steps in (300, 1000, 3000, 10000)}
-        patch.setattr(itf, "block_stages", lambda seed, **_: stages)
-        patch.setattr(itf, "pentagon_models", lambda *_: [(1.0, hand_set("pentagon"))])
-        patch.setattr(plots, "FILM_STEPS", (0, 2))
-        patch.setattr(plots, "film", plots.film.__wrapped__)
-        for name in ("ideal_weights", "learned_mask"):
-            patch.setattr(itf, name, partial(getattr(itf, name), steps=2))
-        patch.setitem(plots.FIGURES, "training", partial(plots.training, step=2))
-        return {name: build(3) for name, build in plots.FIGURES.items()}
+# --- plots.py: pictures and the command line ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
-def test_every_figure_is_a_slide_in_one_visual_language(gallery, tmp_path, name):
-    slide, numbers = gallery[name]
-    assert tuple(slide.get_size_inches() * slide.dpi) == (1280, 720) and slide.get_suptitle()
-    assert numbers and all(type(value) in (int, float, list) for value in numbers.values())
-    slide.savefig(tmp_path / "slide.png")
-    named = colors.to_rgba_array([plots.GREEN, plots.ORANGE, plots.BLUE])[:, :3]
-    artists = [artist for ax in slide.axes
-               for artist in (*ax.lines, *ax.patches, *ax.collections, *ax.texts)]
-    for artist in artists:
-        kinds = ("facecolor", "edgecolor") if hasattr(artist, "get_facecolor") else ("color",)
-        values = [colors.to_rgba_array(getattr(artist, f"get_{kind}")()) for kind in kinds]
-        for rgb in np.vstack(values)[:, :3]:
-            means = np.ptp(rgb) < 1e-3 or np.isclose(rgb, named, atol=1e-3).all(axis=1).any()
-            assert means, f"{rgb} means nothing: {artist}"
-    doc = plots.FIGURES[name].__doc__
-    assert "? " in doc.splitlines()[0] and "Status: " in doc, "a question, its answer, its status"
+# --- README.md ------------------------------------------------------------------------------------
+#
+# Mark each test of this section with @about_our_own_code.
 
 
-def test_sticks_dots_and_histograms_tell_real_weights_from_interference():
-    U, real = np.array([[0.5, -1.0], [2.0, 0.25]]), np.eye(2, dtype=bool)
-    _, (ax, beside, below) = plots.new_slide("title", 3)
-    plots.sticks(ax, U, real, scale=0.5)
-    _, thin, thick = ax.collections
-    same([stick[:, 1] for stick in thick.get_segments()], [[0, 0.25], [-1, -1 + 0.125]],
-         err_msg="row i stands at -i, its sticks scale * U high")
-    same([stick[0, 0] for stick in thin.get_segments()], [1, 0], err_msg="source j stands at j")
-    assert thick.get_linewidth() > 2
-    plots.dots(beside, U, -U, real)
-    rest, found = beside.collections
-    same(found.get_offsets(), [[0.5, -0.5], [0.25, -0.25]])
-    plots.histogram(below, U, real, [-2, 0, 1, 3])
-    bars = below.patches
-    same([bar.get_height() for bar in bars], [1, 0, 1, 0, 2, 0], err_msg="what is real comes last")
-    for interference in (thin.get_color(), rest.get_facecolor(), bars[0].get_facecolor()):
-        same(colors.to_rgba_array(interference)[0, :3], colors.to_rgb(plots.ORANGE))
-    for circuit in (thick.get_color(), found.get_facecolor(), bars[-1].get_facecolor()):
-        same(colors.to_rgba_array(circuit)[0, :3], colors.to_rgb(plots.GREEN))
-
-
-def test_figures_draw_what_they_say(gallery):
-    panels = {name: slide.axes for name, (slide, _) in gallery.items()}
-    model, early, late = (hand_set("block", seed) for seed in (3, 300, 1000))
-    row = np.argmax((model.task.A > 0).sum(axis=1))
-    thick = panels["one_output"][1].collections[-1]
-    close(sorted(stick[1, 1] for stick in thick.get_segments()), np.sort(
-        model.U[row][model.is_real[row]]), err_msg="strip 2: the real weights of that row of U")
-    assert gallery["one_output"][1]["real"] == len(thick.get_segments())
-    drive, y = model.x @ (model.U[row] * model.is_real[row]), model.y[:, row]
-    before, after = (np.mean((np.maximum(z, 0) - y)**2) for z in (
-        model.x @ model.U[row] + model.b[row], drive + itf.best_bias(drive[:, None], y[:, None])))
-    close(gallery["one_output"][1]["error left"], after / before, rtol=1e-4)
-    precision, recall = itf.precision_recall(early.scores["era"], early.is_real)
-    era = panels["heuristics"][0].lines[3]
-    close(era.get_xydata().T, [recall, precision], err_msg="across: recall; up: precision")
-    sizes, weight = panels["pruned_loss"][0].lines[0].get_data()
-    close(weight[3], late.pruned("weight", sizes[3], True), rtol=1e-6)
-    kept = itf.keep(late.U, late.U, sizes[3]) != 0
-    change = itf.predicted_pruning(late.U, late.b, late.x, late.task.A, kept, refit_bias=True)
-    close(panels["pruned_loss"][0].lines[3].get_ydata()[3], 1 + change / late.loss, rtol=1e-6)
-    derived = itf.predicted_effects(model.U, model.b, model.x, model.task.A)
-    outside = model.task.A == 0
-    close(panels["law"][0].lines[0].get_xydata(), 1000 * np.transpose(
-        [derived[outside], model.dL[outside]]), err_msg="across: derived; up: exact")
-
-
-# --- plots.py: the command line -------------------------------------------------------------------
-
-def run(capsys, *arguments):
-    """Exit code, standard output and error of `python plots.py ARGUMENTS`."""
-    try:
-        code = plots.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    return code, *capsys.readouterr()
-
-
-@pytest.mark.parametrize("arguments, message", (
-    ("pentagram", "no figure named pentagram; there are: one_output, training"),
-    ("--seed -1", "seed must be a whole number >= 0, got -1"),
-    ("--out README.md/x", "Not a directory"),
-    ("--set density=1", "--set needs the name of one figure"),
-    ("pentagon --set density=1", "no setting density; it has: ['densities', 'decay']"),
-    ("pentagon --set decay=os.exit()", "malformed node or string")))
-def test_a_wrong_command_is_answered_in_one_line(capsys, monkeypatch, arguments, message):
-    monkeypatch.chdir(ROOT)
-    code, out, err = run(capsys, *arguments.split())
-    assert (code, out) == (2, "") and message in err.splitlines()[-1]
-
-
-def test_a_setting_reaches_its_figure_and_the_list_tells_all(capsys, monkeypatch, tmp_path):
-    def settable(seed, densities=(1,), decay=0.9):
-        """What? That."""
-        calls.append((seed, densities, decay))
-        return plots.new_slide("title")[0], {"headline": 7.1234}
-
-    calls = []
-    monkeypatch.setitem(plots.FIGURES, "pentagon", settable)
-    for text, value in (("0.5,0.1", (0.5, 0.1)), ("0.5", (0.5,))):
-        command = f"pentagon --seed 4 --set densities={text} --out".split()
-        code, out, _ = run(capsys, *command, tmp_path)
-        assert code == 0 and calls.pop() == (4, value, 0.9)
-        assert f"headline 7.12 -> {tmp_path / 'pentagon.png'}" in out
-    assert "\ncircuit             What is a virtual weight? " in run(capsys, "--list")[1]
-
-
-@pytest.mark.parametrize("suffix", ("png", "svg", "pdf"))
-def test_a_figure_is_the_same_bytes_at_any_date_and_setting(monkeypatch, tmp_path, suffix):
-    files = tmp_path / f"once.{suffix}", tmp_path / f"again.{suffix}"
-    monkeypatch.setattr(itf, "pentagon_models", lambda *_: [(1.0, hand_set("pentagon"))])
-    plots.save("circuit", plots.circuit()[0], 0, files[0])
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # to matplotlib it is 1970 now
-    with plots.matplotlib.rc_context({"axes.grid": True, "savefig.bbox": "tight"}):
-        plots.save("circuit", plots.circuit()[0], 0, files[1])
-    assert files[0].read_bytes() == files[1].read_bytes(), "a date, an id or a setting is in it"
-
-
-def test_one_failing_figure_stops_no_other_and_leaves_no_half_file(capsys, monkeypatch, tmp_path):
-    (tmp_path / "circuit.png").mkdir()      # so that no file can take this name
-    slide = plots.new_slide("title")[0]
-    for name in ("circuit", "law"):
-        monkeypatch.setitem(plots.FIGURES, name, lambda seed: (slide, {"headline": 1}))
-    monkeypatch.setitem(plots.FIGURES, "stages", lambda seed: 1 / 0)
-    code, out, _ = run(capsys, "circuit", "stages", "law", "--out", tmp_path)
-    assert code == 1 and "FAILED: ZeroDivisionError: division by zero" in out
-    assert {path.name for path in tmp_path.iterdir()} == {"circuit.png", "law.png"}
-    assert "1 figures in" in out
-
-
-def test_the_film_is_a_gif_with_its_last_picture_held(monkeypatch, tmp_path):
-    monkeypatch.setattr(plots, "FILM_STEPS", (0, 3))
-    monkeypatch.setattr(plots, "film", plots.film.__wrapped__)
-    slide, _ = plots.training(0, step=3)
-    plots.save("training", slide, 0, tmp_path / "film.gif")
-    gif, *frames = (tmp_path / "film.gif").read_bytes().split(b"\x21\xf9\x04")
-    delays = [int.from_bytes(frame[1:3], "little") for frame in frames]
-    assert gif[:6] == b"GIF89a" and delays[-1] > 100 > delays[0], "in 1/100 s"
-    assert slide.get_suptitle() == "training step   3"
-
-
-# --- README.md, and the learner's mine.py that it asks for ----------------------------------------
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [block.removeprefix("python\n") for block in README.split("```")[1::2]
-          if block.startswith("python\n")]
-
-
-def test_readme_runs_in_thirty_lines_and_prints_what_it_says(capsys):
-    exec(BLOCKS[0], {})
-    printed = capsys.readouterr().out
-    assert f"# {printed}" == BLOCKS[0].splitlines(keepends=True)[-1]
-    assert sum(bool(line.strip()) for line in BLOCKS[0].splitlines()) <= 30
-
-
-def test_readme_shows_every_figure_and_quotes_code_and_numbers_as_they_are():
-    code = "".join((ROOT / name).read_text() for name in ("toymodel.py", "interference.py"))
-    for block in BLOCKS[1:-1]:
-        assert block in code, f"not in the code: {block}"
-    for name in plots.FIGURES:
-        suffix = "gif" if name == "training" else "png"
-        assert f"(figures/{name}.{suffix})" in README, f"{name} is not shown"
-    for figure, key, printed, _, sentence in CLAIMS:
-        if not sentence.startswith("-"):
-            assert printed in README, f"{sentence}: README does not say {printed} ({figure}: {key})"
-
-
-def test_readme_stays_short():
-    prose = "".join(README.partition("\n## References")[0].split("```")[::2])
-    prose = "".join(part.partition("</details>")[2] or part for part in prose.split("<details>"))
-    assert len(prose.split()) <= 4000
-    for paragraph in prose.split("\n\n"):
-        assert len(paragraph.split()) <= 80 or paragraph.startswith("|"), paragraph
-
-
-def test_mine_takes_the_place_of_ours_in_every_module_or_says_why_not(tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text("from toymodel import Adam\ndef copy():\n    pass\n")
-    for wrong, words in ((mine, "nothing of ours, like"), (tmp_path, "no such file")):
-        with pytest.raises(pytest.Collector.CollectError, match=words):
-            replace_by_mine(str(wrong), (tm, itf))
-    mine.write_text("import toymodel\nfrom toymodel import train\n"
-                    "class TiedModel(toymodel.TiedModel):\n    initialise = None\n")
-    command = f"{sys.executable} -m pytest -q -p no:cacheprovider -k recipes test_all.py"
-    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "MINE": str(mine)})
-    for words in ("1 failed", "tested are TiedModel of", "interference.py"):
-        assert words in done.stdout
-
-
-# --- Claims: one row each, checked at seed 0 by pytest and at SEEDS by python test_all.py ---------
-
-OURS = pytest.mark.skipif("MINE" in os.environ, reason="claims are about our own code")
-SEEDS = range(5)
-CLAIMS = [  # figure, key, what is printed for seeds 0-4, status, sentence ("-": not in the README)
-    ("training", "diagonal", "1.17 to 1.18", "reproduced", "- real weights part from the bulk"),
-    ("pentagon", "diagonal", "1.3", "reproduced", "a pentagon's own weight makes up for its bias"),
-    ("pentagon", "narrowest gap (degrees)", "70 to 72", "reproduced", "- a regular pentagon"),
-    ("price_of_sharing", "mean price", "5.03", "ours", "where 100 in 20 dimensions force 5"),
-    ("price_of_sharing", "price times share, tied", "1.002 to 1.003", "ours", "training is near"),
-    ("price_of_sharing", "price times share, untied, density 0.02", "1.5", "ours", "not near"),
-    ("price_of_sharing", "side effects at 0.02", ".22 to .24", "ours", "what the relu leaves"),
-    ("decomposition", "real on diagonal", "100", "reproduced", "Definition 2 finds the diagonal"),
-    ("decomposition", "U* off identity", ".01", "reproduced", "- Definition 1 is the identity"),
-    ("decomposition", "U* diagonal, bias fixed", "1.26", "reproduced", "with the bias fixed"),
-    ("weight_histograms", "real below the top 1 % of interference", "28 to 39 %", "reproduced",
-     "no threshold will do"),
-    ("weight_histograms", "free", "87 to 88 %", "ours", "a source alone never shows"),
-    ("converged_geometry", "free at 0.02", "100 %", "ours", "- all of it after convergence"),
-    ("two_models", "r, another start, 300 steps", "-.01 to .02", "reproduced", "does not repeat"),
-    ("two_models", "r, same start, other data", ".66 to .72", "ours", "in part it does"),
-    ("learned_vs_ideal", "r, in A", ".94 to .98", "reproduced", "the circuit comes back"),
-    ("learned_vs_ideal", "r, inside blocks, not in A", ".47 to .74", "ours", "and what is near it"),
-    ("learned_vs_ideal", "r, between blocks", "-.1 to .1", "ours", "- nothing else"),
-    ("learned_vs_ideal", "too small", "91 to 95 %", "reproduced", "shrinkage"),
-    ("one_weight", "parabola of the wrong sign", "100 %", "ours", "- in the pentagon"),
-    ("law", "r outside A", ".85 to .97", "derived", "no ablation went into it"),
-    ("law", "r of -U^2 alone", ".36 to .53", "ours", "the control"),
-    ("law", "helping at density 0.75", ".7 to 1.0", "derived", "above 2/3 most do"),
-    ("law", "where the sum turns", ".65 to .67", "derived", "it turns at 2/3"),
-    ("heuristics", "average precision, ERA", ".4 to .6", "reproduced", "ERA is ahead"),
-    ("heuristics", "average precision, weight", ".4 to .5", "reproduced", "of the weight"),
-    ("heuristics", "all over oracle", "76 to 78 %", "reproduced", "all gain less than the real"),
-    ("stages", "positive: harm over derived, most", "1.0 to 1.2", "every stage", "- as derived"),
-    ("stages", "positive: harm over derived, least", ".8 to 1.0", "every stage", "- as derived"),
-    ("stages", "positive: last size over first", ".4 to .7", "every stage", "- halved"),
-    ("stages", "negative: last size over first", "1.8 to 2.9", "every stage", "- grown"),
-    ("stages", "large effects outside A that harm, least", "1.0", "every stage", "- all harm"),
-    ("stages", "pruned by weight, refitted, most", ".8 to .9", "every stage", "- always better"),
-    ("stages", "least lead of all three, later", ".02 to .07", "every stage", "all three lead"),
-    ("pruned_loss", "by weight", ".72 to .84", "ours", "pruning makes the lifted model better"),
-    ("pruned_loss", "by weight, derived", ".71 to .83", "derived", "by as much as derived"),
-    ("pruned_loss", "trained bias", ".93 to 1.04", "ours", "with the trained bias"),
-    ("pruned_loss", "trained bias, derived", ".91 to 1.04", "derived", "the square of a sum"),
-    ("pruned_loss", "trained bias, effects added up", ".87 to .95", "reproduced", "do not add up"),
-    ("one_example", "attribution", "67 to 72 %", "ours", "what a graph leaves out cleans it"),
-    ("limits", "blocks together: helping", "1.0", "derived", "- correlated: it helps"),
-    ("limits", "blocks together: by weight, trained bias", "1.4 to 1.7", "ours", "pruning costs"),
-    ("limits", "signed: by size", ".8 to .9", "ours", "signed circuits: prune by size"),
-    ("limits", "16 sources: by weight", ".6 to .9", "ours", "many sources: better than derived"),
-    ("limits", "density 0.01: average precision", ".99 to 1.00", "ours", "very sparse: the weight")]
-
-
-@lru_cache(maxsize=None)
-def built(figure, seed):
-    """The numbers of a figure, or of `limits`, each seed once."""
-    return limits(seed) if figure == "limits" else plots.FIGURES[figure](seed)[1]
-
-
-def parts(printed):
-    """".22 to .24" -> (0.22, 0.24, 2, 1): low, high, digits, and the factor 100 if it is in %."""
-    factor = 100 if printed.endswith("%") else 1
-    low, _, high = printed.rstrip(" %").partition(" to ")
-    return float(low), float(high or low), len(low.partition(".")[2]), factor
-
-
-def says(printed, value):
-    """Does a value, rounded as the row is, lie in what the row says?"""
-    low, high, digits, factor = parts(printed)
-    return low <= round(factor * value, digits) <= high
-
-
-@OURS
-@pytest.mark.parametrize("figure, key, printed, status, sentence", CLAIMS)
-def test_claim(figure, key, printed, status, sentence):
-    value = built(figure, 0)[key]
-    assert says(printed, value), f"{sentence}: {value:.4g}, not {printed}"
-
-
-def limits(seed):
-    """Where it ends: the block model on other tasks, as numbers without a picture."""
-    def together(rng, batch_size):
-        on = np.repeat(rng.random((batch_size, 8)) < 3 / 8, 16, axis=1)
-        return on * tm.sparse_features(rng, batch_size, 128, 0.8)
-
-    task, numbers = tm.block_task(seed=seed), {}
-    signs = rng((seed, 5)).choice((-1, 1), (128, 128))
-    tasks = {"blocks together": tm.Task(task.A, task.v, together),
-             "signed": tm.Task(signs * task.A, np.full(128, 0.3), task.sample),
-             "16 sources": tm.block_task(seed=seed, n_sources=16),
-             "density 0.01": tm.block_task(seed=seed, density=0.01)}
-    for name, task in tasks.items():
-        model = tm.UntiedModel.initialise(rng((seed, 0, 1)), 128, 16)
-        tm.train(model, task, 1000, 256, 1e-3, (seed, 0))
-        trained = itf.Trained(task, model, seed)
-        large = trained.dL[(task.A == 0) & (np.abs(trained.dL) > 1e-3)]
-        numbers |= {f"{name}: helping": np.mean(large > 0) if large.size else 0.0,
-                    f"{name}: by weight, trained bias": trained.pruned("weight"),
-                    f"{name}: by weight": trained.pruned("weight", refit_bias=True),
-                    f"{name}: by size": trained.pruned(np.abs(trained.U), refit_bias=True),
-                    f"{name}: average precision": trained.average_precision("weight")}
-    return numbers
-
-
-@OURS
-def test_claim_relations(seed=0):
-    """What has to be so between two numbers, whatever they are."""
-    heuristics, beyond, pruned, law, graph, sets, price, ends, output, weight = (
-        built(name, seed) for name in ("heuristics", "beyond", "pruned_loss", "law", "one_example",
-                                       "correlated_sets", "price_of_sharing", "limits",
-                                       "one_output", "one_weight"))
-    order = [heuristics[f"average precision, {name}"]
-             for name in ("frequency", "TWERA", "weight", "ERA", "answers")]
-    assert order == sorted(order), "the note's order, after 300 steps"
-    ladder = [beyond[f"{name} at 1000"]
-              for name in ("weight", "ERA", "cosine", "all three", "answers")]
-    assert ladder == sorted(ladder), "the more a score knows, the better, once it has learned"
-    assert beyond["its sparse code"] > beyond["blurred"] + 0.15, "a code undoes what P has done"
-    assert abs(pruned["by weight"] - pruned["by weight, derived"]) < 0.05, "derived, measured"
-    derived, added_up = (abs(pruned["trained bias"] - pruned[f"trained bias, {way}"])
-                         for way in ("derived", "effects added up"))
-    assert derived < added_up, "better than adding up the exact single effects"
-    assert pruned["by answers"] < pruned["by all three"] < pruned["by weight"] < 0.9 < 1.5 < (
-        pruned["at random"]), "it is not that few weights are kept"
-    assert pruned["whole, refitted"] > 0.99, "nor the new bias"
-    assert law["r outside A"] > law["r of -U^2 alone"] + 0.3, "nor the square alone"
-    assert law["helping at density 0.3"] == 0 < 0.9 < law["helping at density 0.9"], "the turn"
-    assert graph["chance"] < graph["all"] < graph["firing"] < graph["active"] < graph["in play"] < (
-        graph["attribution"]), "each restriction helps"
-    assert sets["+ means, trained"] < sets["diagonal, trained"] < sets["random means, trained"]
-    assert sets["+ means, refitted"] > sets["diagonal, refitted"] - 0.01, "a bias does it too"
-    assert price["side effects at 0.1"] > 2 * price["side effects at 0.02"], "the relu hides most"
-    assert ends["16 sources: by weight"] < 1, "many sources: pruning still gains"
-    assert output["error left"] < 1, "the output in the first picture gets better"
-    assert 0.6 < weight["harm that it sees, block"] < 0.75, "the parabola misses a third"
-
-
-# --- python test_all.py: the slow check -----------------------------------------------------------
-
-def measure(job):
-    """The value of each row at one seed, with twice the examples, or from another start."""
-    seed, variant = job
-    rows = [row for row in CLAIMS if variant != "Glorot" or row[3] == "every stage"]
-    if variant == "doubled":
-        itf.Trained.__init__.__defaults__ = (2 * itf.Trained.__init__.__defaults__[0],)
-    if variant == "Glorot":
-        fan_in = tm.UntiedModel.initialise
-        tm.UntiedModel.initialise = lambda rng, n, m: fan_in(rng, n, m, (2 / (n + m))**0.5)
-    if not variant:
-        test_claim_relations(seed)
-    return job, {row[:2]: built(row[0], seed)[row[1]] for row in rows}
-
-
-def main():
-    """Print CLAIMS as a table, and each value that a row does not cover; returns the exit code."""
-    jobs = [(seed, "") for seed in SEEDS] + [(0, "doubled")] + [(seed, "Glorot") for seed in SEEDS]
-    with multiprocessing.Pool(2, maxtasksperchild=1) as pool:      # a process for each: memory
-        found = dict(pool.imap_unordered(measure, jobs))
-    wrong = []
-    for figure, key, printed, status, sentence in CLAIMS:
-        values = {job: row[figure, key] for job, row in found.items() if (figure, key) in row}
-        of_seeds = [values[seed, ""] for seed in SEEDS]
-        print(f"{figure:18} {key:42} {printed:14} {min(of_seeds):.4g} to {max(of_seeds):.4g}, "
-              f"{status}: {sentence.removeprefix('- ')}")
-        wrong += [f"{figure}[{key!r}] is {value:.4g} at seed {seed} {variant}, not {printed}"
-                  for (seed, variant), value in values.items()
-                  if variant != "doubled" and not says(printed, value)]
-        *_, digits, factor = parts(printed)
-        once, twice = values[0, ""], values[0, "doubled"]
-        if factor * abs(twice - once) > 10.0**-digits:
-            wrong.append(f"{figure}[{key!r}] moves from {once:.4g} to {twice:.4g} with examples")
-    print("\n".join(wrong) or f"All {len(CLAIMS)} claims hold.")
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+# --- Claims ---------------------------------------------------------------------------------------
+#
+# Mark each test of this section with @about_our_own_code.
