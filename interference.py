@@ -197,10 +197,10 @@ def second_order(U, b, x, y, importance=None):
 #      it did: Cov(e', D) = 0. This is the second assumption, and the only one that says
 #      interference.
 #   7. What remains is the law: dL = p (M^2 - V), mean squared minus variance.
-#   8. While the gate stays open, D = -U_ij x_j. The weight cancels if dL is divided by its
-#      effectiveness p (M^2 + V): dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1.
-#      Features of density s have -1 + 3 s / 2 if they are uniform where active, and -1 + 2 s if
-#      binary.
+#   8. Suppose that the gate stays open, so that D = -U_ij x_j, and that whether it is open has
+#      little to do with x_j. Divide dL by its effectiveness p (M^2 + V), and the weight cancels:
+#      dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1. For features of density s this is
+#      3 s / 2 - 1 if they are uniform where active, and 2 s - 1 if binary.
 #
 # To a target, interference is noise with a mean. Losing the noise lowers the loss by its variance.
 # Losing the mean raises the loss by its square, since the bias was trained with the mean in place.
@@ -515,33 +515,36 @@ def letter_effects(U, b, pairs):
     """(effectiveness, helpfulness) of every weight of a letter model, (27, 27) each: no samples.
 
     The model is y_hat = softmax(U x + b) with x one-hot. pairs[i, j] is how often letter j is
-    followed by letter i, all adding up to 1. Write P_j for how often j comes, Q_ij for how often i
-    follows it, and p_ij for what the model says. Ablate U_ij: after letter j, and only there, the
-    logit of letter i is lower by U_ij. So the sum of exponentials changes by the factor
-    R_ij = 1 + p_ij (exp(-U_ij) - 1), and every log probability by -log R_ij, that of i also by
-    -U_ij. Therefore
+    followed by letter i, all adding up to 1. Write c_j for how often j comes, y_ij for how often i
+    follows it, and y_hat_ij for what the model says.
 
-        helpfulness    P_j (Q_ij U_ij + log R_ij)       the cross-entropy rises by this, exactly
-        effectiveness  P_j (p_ij U_ij + log R_ij)       the mean KL divergence of the two outputs
+      1. After letter j, softmax divides exp(z_i) by the sum of all exponentials. Ablating U_ij
+         lowers z_i by U_ij, and multiplies the sum by R_ij = 1 + y_hat_ij (exp(-U_ij) - 1).
+      2. So every log probability falls by log R_ij, and that of letter i by another U_ij.
+      3. Average the fall over what really follows, and over what the model expects:
 
-    So helpfulness = effectiveness + P_j U_ij (Q_ij - p_ij): what a weight does, plus its push along
-    the error. Softmax does not see what all weights of a source have in common, but these numbers
-    do: take the mean of each column off U first, if you want to read it.
+             helpfulness    c_j (y_ij U_ij + log R_ij)          the rise of the cross-entropy
+             effectiveness  c_j (y_hat_ij U_ij + log R_ij)      the mean KL divergence
+
+      4. So helpfulness = effectiveness + c_j U_ij (y_ij - y_hat_ij): what a weight does, plus its
+         push along the error.
+
+    Softmax does not see what all weights of a source have in common, but these numbers do: take the
+    mean of each column off U first (`centred`), if you want to read it.
     """
     pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
     require(pairs.min() >= 0 and np.isclose(pairs.sum(), 1), "pairs must be 0 or more and sum to 1")
     U = real_array("U", U, pairs.shape, np.float64)
     b = real_array("b", b, (len(U),), np.float64)
-    P = pairs.sum(axis=0)                                       # (n,)
-    require(P.min() > 0, "every letter must come first in some pair")
-    Q = pairs / P                                               # (n, n), each column adds up to 1
+    c = pairs.sum(axis=0)                                       # (n,), how often each letter comes
+    require(c.min() > 0, "every letter must come first in some pair")
+    y = pairs / c                                               # (n, n), column j: what follows j
     z = U + b[:, None]                                          # (n, n), column j: logits after j
-    p = np.exp(z - z.max(axis=0))
-    p = p / p.sum(axis=0)                                       # (n, n)
-    # log R, in a form that neither overflows nor loses digits: p exp(-U) + (1 - p)
-    log_R = np.where(U > 0, np.log1p(p * np.expm1(-np.maximum(U, 0))),
-                     -U + np.log1p((1 - p) * np.expm1(np.minimum(U, 0))))
-    return P * (p * U + log_R), P * (Q * U + log_R)
+    log_y_hat = z - np.logaddexp.reduce(z, axis=0)              # (n, n)
+    y_hat = np.exp(log_y_hat)
+    others = np.maximum(1 - y_hat, 1e-300)                      # what all other letters have
+    log_R = np.logaddexp(np.log(others), log_y_hat - U)         # R = (1 - y_hat) + y_hat exp(-U)
+    return c * (y_hat * U + log_R), c * (y * U + log_R)
 
 
 # --- 7. How much interference must there be? ------------------------------------------------------
