@@ -6,23 +6,23 @@ weights. A few of them are the circuit that the task asks for. Most are there on
 share dimensions: they are interference. This file asks, in this order:
 
     1  What does a weight do, and does it help?     effectiveness, helpfulness
-    2  What does interference do?                   the law: mean squared minus variance
+    2  What does interference do?                   the law: squared mean minus variance
     3  Which weights are real?                      Definition 1 (ideal weights), a learned mask
     4  What finds them cheaply?                     scores
     5  How good is a ranking?                       precision, recall, the loss of a pruned model
-    6  The same two questions for letters           closed forms
-    7  How much interference must there be?         shares of a dimension, prices
+    6  What do weights of letters do?               effectiveness and helpfulness, in closed form
+    7  How much interference must there be?         at least 1 / share of a dimension
     8  Further questions of the note                compressed sensing, sets, shared weights
     9  Trained models                               one recipe each, shared by figures and tests
 
 Notation and the note: see `toymodel.py`. "The sequel" is Characterizing interference weights in a
-tiny language model (Turner, Wu, Batson 2026), which named effectiveness and helpfulness. All
-functions check their arguments by `real_array`, which says what it raises.
+tiny language model (Turner, Wu, Batson 2026), which named effectiveness and helpfulness. Public
+functions check the arrays they are given by `real_array`, which says what it raises.
 """
 from toymodel import (LETTERS, LiftedModel, MaskedModel, SoftmaxModel, TiedModel, UntiedModel,
                       block_task, correlated_task, generator, identity_task, letter_task,
                       positive_number, real_array, relu, require, squared_error, train,
-                      whole_number)  # first, as it sets the number of BLAS threads
+                      true_or_false, whole_number)  # first: it sets the number of BLAS threads
 
 import copy
 import functools
@@ -72,15 +72,16 @@ def ablations(U, b, x, replacement=None):
     x_j = 0, not even z_i does. So for each source take only the examples in which it is active:
     that is n additions for each active feature, not n^2 for each example.
 
-    Yields j, the rows (R,) of x in which anything can change, the outputs y_hat (R, n) there, and
-    D (R, n): column i is the change of output i if U_ij is ablated. replacement (n,): what each
-    source sends through an ablated weight instead of its own value, by default 0.
+    Yields j; the rows (R,) of x in which anything can change; the outputs y_hat (R, n) there; and
+    D (R, n), in whose column i is the change of output i if U_ij is ablated. Examples are taken in
+    chunks, and each j comes once for each chunk: add up what is yielded. replacement (n,): what an
+    ablated weight sends instead of U_ij x_j is U_ij times this; by default 0.
     """
     if replacement is None:
         replacement = np.zeros(len(U), U.dtype)
     weights_of = np.ascontiguousarray(U.T)                      # row j: the weights of source j
-    density = np.count_nonzero(x - replacement) / x.size
-    chunk = 1 + int(2**16 / (len(U) * max(density, 1e-3)))      # keeps the arrays in the cache
+    active = max(1, np.count_nonzero(x - replacement))
+    chunk = 1 + 2**16 * len(x) // active                        # so that R n is about 2^16 numbers
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
         z = x_chunk @ U.T + b                                   # (chunk, n)
@@ -89,16 +90,14 @@ def ablations(U, b, x, replacement=None):
         for j in range(len(U)):
             rows = np.flatnonzero(moved[:, j])                  # (R,)
             before = y_hat.take(rows, axis=0)                   # (R, n)
-            D = z.take(rows, axis=0)
-            D += np.outer(moved[rows, j], weights_of[j])        # z without U_ij, in column i
-            np.maximum(D, 0, out=D)
-            D -= before
-            yield j, start + rows, before, D
+            after = z.take(rows, axis=0)                        # (R, n), z; column i without U_ij
+            after += np.outer(moved[rows, j], weights_of[j])
+            yield j, start + rows, before, relu(after) - before
 
 
 def mean_of(x, mean):
     """What a weight's source is replaced by: its mean if `mean`, else None, which stands for 0."""
-    require(isinstance(mean, (bool, np.bool_)), f"mean must be True or False, got {mean!r}")
+    true_or_false("mean", mean)
     return x.mean(axis=0) if mean else None
 
 
@@ -107,8 +106,8 @@ def effectiveness(U, b, x, importance=None, mean=False):
 
         F_ij = importance_i E[D^2],     D = (y_hat_i without U_ij) - y_hat_i
 
-    mean: replace x_j by its mean in this one weight, instead of by 0. The sequel calls it
-    effectiveness, and measures it by the KL divergence of output distributions; for a squared error
+    mean: if True, the weight is left with the mean of its source, instead of with nothing. The
+    sequel, which named it, measures the KL divergence of output distributions; for a squared error
     this mean square takes its place.
     """
     U, b, x = checked_weights(U, b, x)
@@ -126,7 +125,8 @@ def helpfulness(U, b, x, y, importance=None, mean=False):
 
         dL_ij = importance_i E[(e + D)^2 - e^2] = importance_i E[D (D + 2 e)]
 
-    and the last form loses no digits where errors are large and changes small. mean: as there.
+    and the last form loses no digits where errors are large and changes small. mean: as in
+    `effectiveness`.
     """
     U, b, x = checked_weights(U, b, x)
     y = real_array("y", y, x.shape, U.dtype)
@@ -158,47 +158,49 @@ def helpfulness_standard_errors(U, b, x, y, importance=None):
 
 
 def second_order(U, b, x, y, importance=None):
-    """`helpfulness` as if no gate ever changed: what the gradient says, and no ablation is needed.
+    """`helpfulness` as if no gate changed: from slope and curvature, without any ablation.
 
     While the gates stay as they are, the loss is a parabola in U_ij. At U_ij = 0 it has risen by
 
         dL_ij ~ importance_i ( -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2] )
 
     which is minus the gradient times the weight, plus half the second derivative times its square.
-    Optimal Brain Damage (LeCun, Denker, Solla 1989) has the second part; it drops the first, which
-    is 0 where each weight could be trained on its own. Here none can. Returns (n, n).
+    Optimal Brain Damage (LeCun, Denker, Solla 1989) keeps only the second part, since the first is
+    0 where every weight has been trained on its own. Here none can be. Returns (n, n).
     """
     U, b, x = checked_weights(U, b, x)
     y = real_array("y", y, x.shape, U.dtype)
     z = x @ U.T + b                                             # (B, n)
     gate = (z > 0).astype(U.dtype)                              # (B, n)
-    slope = (gate * (z - y)).T @ x / len(x)                     # (n, B) @ (B, n) -> (n, n)
-    curvature = gate.T @ x**2 / len(x)                          # (n, B) @ (B, n) -> (n, n)
-    return checked_importance(importance, len(U)) * (-2 * U * slope + U**2 * curvature)
+    e = gate * (z - y)                                          # (B, n), the error where it is open
+    ex = e.T @ x / len(x)                                       # (n, n), E[gate_i e_i x_j]
+    xx = gate.T @ x**2 / len(x)                                 # (n, n), E[gate_i x_j^2]
+    return checked_importance(importance, len(U)) * (-2 * U * ex + U**2 * xx)
 
 
 # --- 2. What does interference do? ----------------------------------------------------------------
 #
-# The law. Take a weight (or a set of weights) of target i and remove it. In some examples the
-# output changes: call the weight *acting* where the gate is open, either with it or without it.
-# Elsewhere the output is 0 before and after. All averages in these lines are over the acting
-# examples, and p is their share of all examples.
+# The law. Take a weight (or a set of weights) of target i and remove it. Call it *acting* in the
+# examples in which the gate is open, with it or without it. Elsewhere the output is 0 before and
+# after. (Where the gate is open and x_j = 0 it acts too: it adds 0.) All averages in these lines
+# are over the acting examples, and p is their share of all examples.
 #
 #   1. The output moves by D, and the error goes from e to e' = e + D.
 #   2. The squared error changes by E[e'^2] - E[e^2] = 2 E[e' D] - E[D^2], as e = e' - D.
 #   3. Write M for the mean of D and V for its variance. E[D^2] = M^2 + V, and E[e' D] = E[e'] M +
 #      Cov(e', D).
-#   4. E[e'] = E[e] + M. Put lines 3 and 4 into line 2:
+#   4. E[e'] = E[e] + M. Put lines 3 and 4 into line 2, and multiply by p, as nothing changes in the
+#      other examples:
 #
 #          dL = p (M^2 - V)  +  2 p M E[e]  +  2 p Cov(e', D)          exactly, for any weight
 #
-#   5. A trained bias has made the average error zero: E[e] = 0. This is the first assumption.
-#   6. Nobody asked for an interference weight, so the error without it has nothing to do with what
-#      it did: Cov(e', D) = 0. This is the second assumption, and the only one that says
-#      interference.
-#   7. What remains is the law: dL = p (M^2 - V), mean squared minus variance.
+#   5. Assume that E[e] = 0. Training a bias makes the mean error zero where the gate is open. What
+#      this leaves out is the examples in which only the removal opens it.
+#   6. Assume that Cov(e', D) = 0. Nobody asked for an interference weight, so the error without it
+#      should be uncorrelated with what it did. For other weights this is wrong.
+#   7. What remains is the law: dL = p (M^2 - V), squared mean minus variance.
 #   8. Suppose that the gate stays open, so that D = -U_ij x_j, and that whether it is open has
-#      little to do with x_j. Divide dL by its effectiveness p (M^2 + V), and the weight cancels:
+#      little to do with x_j. Divide dL by the effectiveness p (M^2 + V), and the weight cancels:
 #      dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1. For features of density s this is
 #      3 s / 2 - 1 if they are uniform where active, and 2 s - 1 if binary.
 #
@@ -212,8 +214,8 @@ def predicted_helpfulness(U, b, x, importance=None):
 
         p (M^2 - V) = 2 E[D]^2 / p - F,     and 0 where the weight never acts
 
-    p = P(gate i open) + P(gate i shut, and opened by the ablation), over all examples, those in
-    which the source is silent among them: the bias counts on the mean there too.
+    p = P(gate i open) + P(gate i shut, and opened by the ablation). Examples in which the source is
+    silent count in p, as the bias makes up for the mean there too.
     """
     U, b, x = checked_weights(U, b, x)
     p, mean, F = acting_moments(U, b, x)
@@ -267,21 +269,21 @@ def predicted_removal(U, b, x, removed, refit_bias=False, importance=None):
     """What the law says of many weights at once: the change of the loss, a float.
 
     D_i is now the change of target i if all weights with `removed` (n, n) true are set to 0. The
-    law is the same, summed over targets: sum_i importance_i p_i (M_i^2 - V_i). A bias that is
-    refitted makes up for the mean that is lost: - sum_i importance_i p_i V_i.
+    law is the same, summed over targets: sum_i importance_i p_i (M_i^2 - V_i).
+    refit_bias: a refitted bias takes M off the new error, and E[(e' - M)^2] - E[e^2] is the same
+    without M^2: - sum_i importance_i p_i V_i.
     """
     U, b, x = checked_weights(U, b, x)
     removed = booleans("removed", removed, U.shape)
-    require(isinstance(refit_bias, (bool, np.bool_)),
-            f"refit_bias must be True or False, got {refit_bias!r}")
+    true_or_false("refit_bias", refit_bias)
     z = x @ U.T + b                                             # (B, n)
     z_without = x @ np.where(removed, 0, U).T + b               # (B, n)
     D = (relu(z_without) - relu(z)).astype(np.float64)          # (B, n)
     p = np.mean((z > 0) | (z_without > 0), axis=0)              # (n,)
     at_least = np.where(p > 0, p, 1)                            # D is 0 where p is
-    mean_square = np.mean(D, axis=0)**2 / at_least              # p M^2
-    variance = np.mean(D**2, axis=0) - mean_square              # p V
-    change = -variance if refit_bias else mean_square - variance
+    p_M2 = np.mean(D, axis=0)**2 / at_least                     # p M^2
+    p_V = np.mean(D**2, axis=0) - p_M2                          # p V
+    change = -p_V if refit_bias else p_M2 - p_V
     return float(np.sum(checked_importance(importance, len(U))[:, 0] * change))
 
 
@@ -293,12 +295,12 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, o
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
     penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
-    example would never open, so biases start no lower than where the mean of z is 0.
+    example would never open, so a bias is first raised, if need be, to where the mean of z is 0.
     only=("U",) keeps b as it is, and the weights have to make up for it.
     Returns (U_star (n, n), b_star (n,)), which belong together.
     """
     lifted = LiftedModel(U, b, l1)
-    if only is None:
+    if only is None or "b" in only:
         x, _ = task.batch(generator(rng), 256)
         lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0))
     train(lifted, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
@@ -333,6 +335,14 @@ def row_space(U):
     return V[sizes > tolerance * sizes[0]]
 
 
+def shares(U):
+    """The share P_jj of a dimension that each source has, (n,) in [0, 1]; they add up to the rank.
+
+    P is the projection on the rows of U. (In statistics: leverage scores.)
+    """
+    return np.sum(row_space(U)**2, axis=0)
+
+
 def cosine_score(U):
     """The cosine between what target i reads and where source j is stored, (n, n) in [-1, 1].
 
@@ -342,14 +352,12 @@ def cosine_score(U):
     a length is 0. Needs no example.
     """
     U = real_array("U", U, ("n", "n"))
-    V = row_space(U)
+    stored = np.sqrt(shares(U))                                 # (n,), |P_j|, as |P_j|^2 = P_jj
     U = U.astype(np.float64) / np.abs(U).max()
-    in_V = U @ V.T                                              # (n, r), row U_i in V's basis
-    stored = np.linalg.norm(V, axis=0)                          # (n,), the length of each P_j
-    read = np.linalg.norm(in_V, axis=1)                         # (n,)
+    read = np.linalg.norm(U, axis=1)                            # (n,), |U_i|
     lengths = np.outer(read, stored)                            # (n, n)
     is_rounding = lengths <= len(U) * np.finfo(np.float64).eps * lengths.max()
-    return np.divide(in_V @ V, lengths, out=np.zeros(U.shape), where=~is_rounding)
+    return np.divide(U, lengths, out=np.zeros(U.shape), where=~is_rounding)
 
 
 def all_scores(U, b, x, y=None):
@@ -358,10 +366,10 @@ def all_scores(U, b, x, y=None):
     "era" and "twera" are expected residual attribution and its target-weighted form (Circuit
     Tracing, Ameisen et al. 2025, section "Global Weights"). "twera" is as published. It divides by
     the mean of the target, which is next to 0 for a target that hardly fires, and so ranks that
-    target's weights first; "twera_floored" divides by .01 at least. "effectiveness" is the
-    sequel's. "era_cosine" is ERA, how much a weight does, times the size of the cosine, whether its
-    target reads where its source is stored: ours. None of these needs right answers.
-    "second_order" does: it is there if y is given.
+    target's weights first; "twera_floored" divides by at least 0.01. "frequency" is how often
+    source and target are active together. "effectiveness" is the sequel's. "era_cosine" is ERA, how
+    much a weight does, times the size of the cosine, whether its target reads where its source is
+    stored: ours. None of these needs right answers. "second_order" does: it is there if y is given.
     """
     U, b, x = checked_weights(U, b, x)
     B = len(x)
@@ -433,15 +441,15 @@ def average_precision(precision, recall):
 
     The curve is as from `precision_recall`: recall rises to 1, and the recall before the first
     point is 0. In the example there the area is 1 * 1/2 + 1/2 * 0 + 1/2 * 1/2 = 3/4. A perfect
-    ranking has 1; a constant score, and on average a random one, has the share of weights that are
-    real.
+    ranking has 1; a constant score has the share of weights that are real, and a random one about
+    that.
     """
     precision = real_array("precision", precision, ("k",))
     recall = real_array("recall", recall, precision.shape)
     require(precision.min() >= 0 and precision.max() <= 1, "precision must be in [0, 1]")
     steps = np.diff(recall, prepend=0)
     require(steps.min() >= 0 and np.isclose(recall[-1], 1),
-            "recall must rise from above 0 to 1, one point for each score from the best down")
+            "recall must never fall and must end at 1: one point for each score, the best first")
     return float(np.sum(precision * steps))
 
 
@@ -473,6 +481,7 @@ def lifted_loss(U, b, x, y, *, refit_bias=False, importance=None):
     """
     U, b, x = checked_weights(U, b, x)
     y = real_array("y", y, x.shape, U.dtype)
+    true_or_false("refit_bias", refit_bias)
     drive = x @ U.T                                             # (B, n)
     bias = best_bias(drive, y).astype(U.dtype) if refit_bias else b
     loss, _ = squared_error(drive + bias, y, checked_importance(importance, len(U))[:, 0])
@@ -497,19 +506,25 @@ def best_bias(drive, y):
 def best_bias_of_one(drive, y):
     """The best bias for one target: drive (B,), y (B,) -> a float."""
     largest = drive.max()
-    drive = drive - largest                         # now 0 or less: squares of it stay small
+    drive = drive - largest                         # a common offset would only cost digits
     order = np.argsort(-drive)
     drive, y = drive[order], y[order]
     k = np.arange(1, len(drive) + 1)                # gates open
     gap = np.cumsum(y - drive)                      # (B,), sum of y - drive over the k open ones
-    shuts_next = np.append(-drive[1:], np.inf)      # (B,), where the interval of k ends
-    b = np.clip(gap / k, -drive, shuts_next)        # (B,), the best b with k gates open
-    # sum of (drive + b - y)^2 over the k open, plus that of y^2 over the rest, less that of all y^2
+    opens_next = np.append(-drive[1:], np.inf)      # (B,), where gate k + 1 opens if b rises
+    b = np.clip(gap / k, -drive, opens_next)        # (B,), the best b with k gates open
+    # The sum over the k open of (drive - y + b)^2 - y^2; the sum of all y^2 is the same for each b.
     loss = np.cumsum(drive**2 - 2 * drive * y) - 2 * b * gap + k * b**2
     return b[np.argmin(loss)] - largest
 
 
-# --- 6. The same two questions for letters --------------------------------------------------------
+# --- 6. What do weights of letters do? ------------------------------------------------------------
+
+def centred(U):
+    """U less the mean of each column, which changes no output of a softmax: (n, n)."""
+    U = real_array("U", U, ("n", "n"), np.float64)
+    return U - U.mean(axis=0)
+
 
 def letter_effects(U, b, pairs):
     """(effectiveness, helpfulness) of every weight of a letter model, (27, 27) each: no samples.
@@ -520,17 +535,17 @@ def letter_effects(U, b, pairs):
 
       1. After letter j, softmax divides exp(z_i) by the sum of all exponentials. Ablating U_ij
          lowers z_i by U_ij, and multiplies the sum by R_ij = 1 + y_hat_ij (exp(-U_ij) - 1).
-      2. So every log probability falls by log R_ij, and that of letter i by another U_ij.
-      3. Average the fall over what really follows, and over what the model expects:
+      2. So log y_hat changes by -log R_ij for every letter, and for letter i by -U_ij besides.
+      3. Average its fall over what really follows, and over what the model expects:
 
              helpfulness    c_j (y_ij U_ij + log R_ij)          the rise of the cross-entropy
              effectiveness  c_j (y_hat_ij U_ij + log R_ij)      the mean KL divergence
 
       4. So helpfulness = effectiveness + c_j U_ij (y_ij - y_hat_ij): what a weight does, plus its
-         push along the error.
+         push towards what is right.
 
-    Softmax does not see what all weights of a source have in common, but these numbers do: take the
-    mean of each column off U first (`centred`), if you want to read it.
+    Adding a constant to a column of U changes no output, but it changes these numbers. Subtract the
+    mean of each column first (`centred`), if you want to read them. (Steps 1 to 3: the sequel.)
     """
     pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
     require(pairs.min() >= 0 and np.isclose(pairs.sum(), 1), "pairs must be 0 or more and sum to 1")
@@ -540,33 +555,28 @@ def letter_effects(U, b, pairs):
     require(c.min() > 0, "every letter must come first in some pair")
     y = pairs / c                                               # (n, n), column j: what follows j
     z = U + b[:, None]                                          # (n, n), column j: logits after j
-    log_y_hat = z - np.logaddexp.reduce(z, axis=0)              # (n, n)
-    y_hat = np.exp(log_y_hat)
-    others = np.maximum(1 - y_hat, 1e-300)                      # what all other letters have
-    log_R = np.logaddexp(np.log(others), log_y_hat - U)         # R = (1 - y_hat) + y_hat exp(-U)
+    log_sum = np.logaddexp.reduce(z, axis=0)                    # (n,), of all exponentials
+    y_hat = np.exp(z - log_sum)                                 # (n, n)
+    log_R = np.empty(z.shape)
+    for i in range(len(U)):                                     # without U_ij, z_ij is b_i
+        log_others = np.logaddexp.reduce(np.delete(z, i, axis=0), axis=0)       # (n,)
+        log_R[i] = np.logaddexp(log_others, b[i]) - log_sum
     return c * (y_hat * U + log_R), c * (y * U + log_R)
 
 
 # --- 7. How much interference must there be? ------------------------------------------------------
 
-def shares(U):
-    """The share P_jj of a dimension that each source has, (n,) in [0, 1]; they add up to the rank.
-
-    P is the projection on the rows of U. (In statistics: leverage scores.)
-    """
-    return np.sum(row_space(U)**2, axis=0)
-
-
 def price(U):
-    """|U_i|^2 / U_ii^2 for each target (n,): all that it reads, over what it should, squared.
+    """(|U_i| / U_ii)^2 for each target (n,): its own signal counts 1, and the rest is interference.
 
     As U_i = U_i P, the weight U_ii is the inner product of U_i and P_i. By Cauchy-Schwarz, and as
     |P_i|^2 = P_ii,
 
         U_ii^2 <= |U_i|^2 P_ii,     so     price_i >= 1 / share_i,
 
-    whatever the read-out. Shares add up to m at most, so the mean price is n / m or more. (Known as
-    the minimum-norm or Capon bound, and as the Welch bound.) Raises ValueError if some U_ii is 0.
+    whatever the read-out. Shares add up to m at most, and the mean of 1 / share is at least 1 over
+    the mean share; so the mean price is n / m or more. (Known as the minimum-norm or Capon bound,
+    and as the Welch bound.) Raises ValueError if some U_ii is 0.
     """
     U = real_array("U", U, ("n", "n"), np.float64)
     require(U.diagonal().all(), "every U_ii must differ from 0")
@@ -576,10 +586,11 @@ def price(U):
 # --- 8. Further questions of the note -------------------------------------------------------------
 
 def sparse_code(atoms, rows, penalty):
-    """Each row w of `rows` (k, m) as a sum of few columns of `atoms` (m, p): codes (k, p) >= 0.
+    """Each row w of `rows` (k, m) as a sum of few atoms: codes (k, p) >= 0.
 
-    Compressed sensing as a non-negative lasso. With D the atoms, each divided by its length, find
-    the c >= 0 with the smallest
+    The atoms are the columns of `atoms` (m, p), each taken at length 1.
+
+    Compressed sensing as a non-negative lasso. With D the atoms, find the c >= 0 with the smallest
 
         1/2 |D c - w|^2 + penalty sum_a c_a,      penalty > 0
 
@@ -597,45 +608,47 @@ def sparse_code(atoms, rows, penalty):
 def code_of_one(D, w, penalty):
     """The code c (p,) of one row w (m,) in atoms D (m, p) of length 1.
 
-    Active set (Lawson and Hanson 1974). Take in the atom with the most negative slope. Go from c
-    straight to the best code with the atoms in use, which is a linear system. Where an atom would
-    become negative on the way, stop, drop it, and go on from there. The loss falls each time, so no
-    set of atoms is used twice, and the search ends.
+    Active set (Lawson and Hanson 1974). Go from c straight to the best code with the atoms in use,
+    which is a linear system. Where an atom would become negative on the way, stop there and drop
+    it. Once none does, take in the atom with the most negative slope, until there is none. The loss
+    falls each time, so no set of atoms is used twice, and the search ends.
     """
     c = np.zeros(D.shape[1])
     in_use = np.zeros(D.shape[1], bool)
     tolerance = 1e-9 * np.linalg.norm(w)
-    while True:
-        slope = D.T @ (D @ c - w) + penalty                     # (p,)
-        slope[in_use] = 0
-        if slope.min() >= -tolerance:
-            return c
-        in_use[np.argmin(slope)] = True
-        while True:
-            used = D[:, in_use]                                 # (m, k)
-            overlap = used.T @ used + 1e-12 * np.eye(used.shape[1])     # never quite singular
-            goal = np.zeros_like(c)
-            goal[in_use] = np.linalg.solve(overlap, used.T @ w - penalty)
-            falls = in_use & (goal <= 0)
-            if not falls.any():
-                c = goal
-                break
+    for step in range(100 * D.shape[1]):
+        used = D[:, in_use]                                     # (m, k)
+        overlap = used.T @ used + 1e-12 * np.eye(used.shape[1])     # never quite singular
+        goal = np.zeros_like(c)
+        goal[in_use] = np.linalg.solve(overlap, used.T @ w - penalty)
+        falls = in_use & (goal <= 0)
+        if falls.any():
             way = np.full(c.shape, np.inf)
             way[falls] = c[falls] / (c[falls] - goal[falls])    # how far until it is 0, in [0, 1]
             first = np.argmin(way)
             c += way[first] * (goal - c)
             c[first] = 0
             in_use[first] = False
+        else:
+            c = goal
+            slope = D.T @ (D @ c - w) + penalty                 # (p,)
+            slope[in_use] = 0
+            if slope.min() >= -tolerance:
+                return c
+            in_use[np.argmin(slope)] = True
+    raise FloatingPointError("the search for a sparse code does not end")
 
 
 def code_score(U, penalty=0.01):
     """A sparse circuit that U could be the linear read-out of, (n, n) >= 0, from U alone.
 
-    If W_up were the best linear read-out of A x, U would be A P: row U_i would be a sum of columns
-    P_j with weights A_ij. So look for few columns P_j, each of length 1, that add up to row U_i.
-    penalty: a share of the smallest penalty that leaves no code at all, in (0, 1).
+    If W_up were the best linear read-out of A x, and features uncorrelated with equal variances, U
+    would be A P: row U_i would be a sum of columns P_j with weights A_ij. So look for few columns
+    P_j, each of length 1, that add up to row U_i. penalty: a share of the smallest penalty that
+    leaves no code at all, in (0, 1).
     """
     positive_number("penalty", penalty)
+    require(penalty < 1, f"penalty must be below 1, got {penalty}")
     U = real_array("U", U, ("n", "n"))
     V = row_space(U)
     rows = U.astype(np.float64) / np.abs(U).max() @ V.T         # (n, n) @ (n, r) -> (n, r)
@@ -672,9 +685,11 @@ def shared_middle(directions, active):
     What do two circuits do to each other? Take unit directions d_1, d_2 at an angle t between 90
     and 180 degrees.
 
-    1. Alone, descent arrives at M_i = 2 d_i d_i^T, the smallest M with d_i^T M d_i = 2.
-    2. Together it grows both, M = c (d_1 d_1^T + d_2 d_2^T): the outputs across are 2 c cos t <= 0,
-       which the relu hides.
+    1. Alone, descent arrives at M_i = 2 d_i d_i^T. Of all M with d_i^T M d_i = 2 this has the
+       smallest sum of squares.
+    2. Together it grows both, by symmetry in equal parts: M = c (d_1 d_1^T + d_2 d_2^T). The
+    outputs
+       across are 2 c cos t <= 0, which the relu hides.
     3. Descent stops when d_1^T M d_1 = c (1 + cos^2 t) = 2.
     4. So M = (M_1 + M_2) / (1 + cos^2 t): at 90 degrees weights add, at 180 they share one weight.
 
@@ -683,6 +698,9 @@ def shared_middle(directions, active):
     """
     D = real_array("directions", directions, ("n", "m"), np.float64)
     n, m = D.shape
+    require(np.allclose(np.linalg.norm(D, axis=1), 1), "each row of directions must have length 1")
+    for feature in active:
+        require(whole_number("active", feature, least=0) < n, f"active must be below {n}")
     M = 0.001 * np.eye(m)
     x = np.eye(n)[active]                                       # (B, n), one feature an example
     for step in range(400):
@@ -710,14 +728,14 @@ class Trained:
     changed.
     """
 
-    examples = 16384
+    examples = 16384        # of the first two samples; the slow check of the claims doubles it
 
     def __init__(self, task, model, seed, examples=None):
         self.task = task
         self.model = copy.deepcopy(model)
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
         if examples is not None:
-            self.examples = examples
+            self.examples = whole_number("examples", examples, least=4)
         for parameter in self.model.parameters.values():
             parameter.flags.writeable = False
         self.U = read_only(model.virtual_weights())
@@ -743,7 +761,7 @@ class Trained:
         """The sample for pruned models: (x, y), a quarter of the examples."""
         x, y = self.sample(3)
         count = len(x) // 4
-        return read_only(x[:count]), read_only(y[:count])
+        return x[:count], y[:count]
 
     @property
     def x(self):
@@ -828,6 +846,9 @@ def trained_once(recipe):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
         whole_number("seed", bound.arguments["seed"], least=0)
+        for name, value in bound.arguments.items():
+            if isinstance(value, (list, np.ndarray)):           # can be no key of a dict
+                bound.arguments[name] = tuple(value)
         key = tuple(bound.arguments.values())
         if key not in results:
             results[key] = recipe(*bound.args, **bound.kwargs)
@@ -840,7 +861,8 @@ def trained_once(recipe):
 def pentagon_models(seed, density, decay=1.0, n=5, m=2):
     """n features in m dimensions, importance decay^i: a Trained for each of four starts.
 
-    The best comes first, as a start can end in a worse arrangement.
+    The best comes first, as a start can end in a worse arrangement. Trained with importance; what
+    a Trained measures counts all targets alike.
     """
     task = identity_task(n, density, importance=decay ** np.arange(n))
     x, y = task.batch(generator((seed, 1000)), 32768)
@@ -861,6 +883,7 @@ def simple_model(seed, density=0.02, start=None, converged=False):
     300 steps leave it undertrained, as the note does on purpose; `converged` takes ten times as
     many. `seed` fixes the data and, unless `start` does, the initial weights.
     """
+    true_or_false("converged", converged)
     task = identity_task(100, density)
     model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
     if converged:
@@ -889,7 +912,11 @@ def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in",
 
 
 def block_model(seed, run=0, density=0.3, binary=False, start="fan-in", steps=1000):
-    """The block model after `steps` steps; other arguments as in `block_stages`."""
+    """The block model after `steps` steps; other arguments as in `block_stages`.
+
+    At 300, 3000 and 10,000 it comes from the run that `block_stages` keeps. At 1000, the stage used
+    most, a run of its own stops there: the same model, in a tenth of the time.
+    """
     stages = (300, 1000, 3000, 10000) if steps in (300, 3000, 10000) else (steps,)
     return block_stages(seed, run, density, binary, start, stages)[steps]
 
@@ -911,9 +938,3 @@ def letter_model(seed, n_residual=4, steps=1000):
     for parameter in model.parameters.values():
         parameter.flags.writeable = False
     return model
-
-
-def centred(U):
-    """U less the mean of each column: softmax does not see what all weights of a source share."""
-    U = real_array("U", U, ("n", "n"), np.float64)
-    return U - U.mean(axis=0)

@@ -171,13 +171,10 @@ def share(name, value):
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-def key(slide, green="real", orange="interference"):
+def key(slide, green, orange):
     """What green and orange mean in this picture, below it."""
-    entries = []
-    if green:
-        entries.append(Line2D([], [], color=GREEN, linewidth=10, label=green))
-    if orange:
-        entries.append(Line2D([], [], color=ORANGE, linewidth=10, label=orange))
+    entries = [Line2D([], [], color=GREEN, linewidth=10, label=green),
+               Line2D([], [], color=ORANGE, linewidth=10, label=orange)]
     slide.legend(handles=entries, loc="outside lower center", ncols=2, handlelength=1)
 
 
@@ -402,7 +399,7 @@ def film_picture(seed, step):
     right.hist(U[own], bins, histtype="step", color=GREEN, linewidth=5)
     right.set(title="100 features in 20 dimensions", xlabel="virtual weight", yscale="log",
               ylim=(0.7, 20000), ylabel="number of weights")
-    key(slide, green="own weight, U$_{ii}$")
+    key(slide, green="a feature's own weight", orange="interference")
     slide.numbers = {"own weight": U[own].mean(), "interference std": U[~own].std()}
     return slide
 
@@ -457,7 +454,7 @@ def decomposition(seed=0):
     drawn_rows(axes["B"], U - U_star, real, "+ the difference")
     drawn_rows(axes["C"], U * real, real, "Definition 2: what helps")
     drawn_rows(axes["D"], U * ~real, real, "+ all others")
-    key(slide)
+    key(slide, green="the diagonal: circuit, and real", orange="interference")
     slide.numbers = {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
                      "U* off identity": np.abs(U_star - model.task.A).max(),
                      "U* diagonal, bias fixed": np.diag(U_fixed).mean()}
@@ -481,7 +478,7 @@ def weight_histograms(seed=0, steps=1000, density=0.3):
     left.set(title="simple model", ylabel="number of weights")
     outlined_histogram(right, block.U, block.is_real)
     right.set(title="block model")
-    key(slide)
+    key(slide, green="real: it helps", orange="all others")
     interference = block.U[~block.is_real]
     hidden = block.U[block.is_real] < np.quantile(interference, 0.99)
     tall = np.sort(block.U, axis=None)[::-1][:block.is_real.sum()]
@@ -543,7 +540,7 @@ def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
     sticks(below, 1000 * model.dL[i], real, width=9)
     above.set_ylabel("weight")
     below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
-    key(slide)
+    key(slide, green="real: it helps", orange="all others")
     slide.numbers = numbers
     return slide
 
@@ -564,7 +561,7 @@ def two_models(seed=0):
     left.set(title=f"another start: r = {r_other:.2f}", xlabel="weight", aspect="equal",
              ylabel="trained again")
     right.set(title=f"same start, new data: r = {r_same:.2f}", xlabel="weight", aspect="equal")
-    key(slide, orange="interference (r is of these)")
+    key(slide, green="the diagonal", orange="interference (r is of these)")
     early = itf.simple_model(seed)
     early_other = itf.simple_model(seed, start=seed + 1)
     slide.numbers = {"r, another start": r_other, "r, same start, other data": r_same,
@@ -588,8 +585,9 @@ def learned_vs_ideal(seed=0, steps=1000, density=0.3):
     white = {"ha": "center", "weight": "bold", "bbox": {"color": "white", "pad": 2}}
     ax.text(0.75, 0.35, "shrinkage", **white)
     ax.text(0.5, -0.15, "unlearned", **white)
-    ax.set(xlabel="what the task asks for, A", ylabel="what was learned, U", xlim=(-0.03, 1.03))
-    key(slide, green="in the circuit", orange="interference")
+    ax.set(xlabel="what the task asks for, A", ylabel="what was learned, U", xlim=(-0.03, 1.03),
+           ylim=(min(-0.3, U.min()), max(1.03, U.max())))
+    key(slide, green="in the circuit", orange="interference: not asked for")
     both = model.live & again.live
     block = np.kron(np.eye(8), np.ones((16, 16))) > 0
     outside = A == 0
@@ -625,11 +623,14 @@ def branches(seed=0, steps=1000, density=0.3):
     dots(right, np.abs(model.U), dL, in_circuit, size=90)
     most = 1.3 * F[outside].max()
     left.plot([0, most], [0, slope * most], **DERIVED, label=f"derived: slope {slope:.2f}")
-    left.legend(loc="upper right")
-    bottom = 1.25 * min(dL[outside].min(), 0)
+    left.legend(loc="lower left" if slope < 0 else "upper left")
+    bottom = 1.6 * min(dL[outside].min(), 0)
+    top = -2 * bottom if slope < 0 else 1.3 * dL[outside].max()
+    beyond = np.count_nonzero((F > most) | (dL > top))           # counted, not drawn
     left.set(xlabel="effectiveness × 1000", ylabel="helpfulness × 1000", xlim=(0, most),
-             ylim=(bottom, -2.5 * bottom if slope < 0 else 1.3 * dL[outside].max()))
-    right.set(xlabel="size of the weight")
+             ylim=(bottom, top))
+    right.set(xlabel="size of the weight", xlim=(0, 0.85))
+    right.text(0.83, 0.9 * bottom, f"{beyond} more lie beyond", ha="right")
     key(slide, green="in the circuit", orange="interference")
     live = outside & model.live
     slide.numbers = {"dL / F outside A": dL[outside].sum() / F[outside].sum(), "derived": slope,
@@ -711,7 +712,7 @@ def one_weight(seed=0):
     _, along_W = model.model.loss_and_gradients(x, y)
     dU = np.sort(np.abs(along_U["U"]), axis=None)[::-1]
     dW = np.sort(np.abs(along_W["W"]), axis=None)[::-1]
-    slide, (left, right) = new_slide("Each virtual weight would roll downhill, but no one of them "
+    slide, (left, right) = new_slide("Most virtual weights would roll downhill, but none of them "
                                      "can move alone", columns=2)
     left.plot(values, 1000 * np.array(errors), color=ORANGE)
     left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
@@ -766,8 +767,8 @@ def heuristics(seed=0, steps=300, density=0.3):
 def stages(seed=0, density=0.3):
     """Which score is best? The cosine early, ERA late, and their product is never far from best."""
     models = itf.block_stages(seed, density=density)
-    slide, ax = new_slide("Directions know more early, activations late; their product is never "
-                          "far from the better one")
+    slide, ax = new_slide("The cosine ranks better early, ERA later; their product is never far "
+                          "from the better one")
     numbers = {}
     for name in ("second_order", "era_cosine", "era", "cosine", "weight"):
         words, line = SCORES[name]
@@ -815,11 +816,12 @@ def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 
         refitted.append(itf.lifted_loss(U, model.b, model.x, model.y, refit_bias=True) / model.loss)
         derived.append(1 + change / model.loss)
         added_up.append(1 + model.dL[removed].sum() / model.loss)
-    slide, ax = new_slide("One by one these weights do harm; taken away together, they are missed")
+    slide, ax = new_slide("One by one these weights do harm; take all of them away, and the loss "
+                          "rises")
     shares = (0.0, *percents)
     ax.axhline(1, color="0.5", linewidth=1.5)
     ax.plot(shares, [1, *measured], "o-", color=ORANGE, label="measured, biases as trained")
-    ax.plot(shares, [1, *derived], **DERIVED, label="derived: mean² − variance")
+    ax.plot(shares, [1, *derived], **DERIVED, label="derived: (mean)² − variance")
     ax.plot(shares, [1, *added_up], ":", color="0.4", label="single effects added up")
     ax.plot(shares, [1, *refitted], "s-", color="0.4", label="measured, biases refitted")
     ax.set(xlabel="positive interference removed (%)", ylabel="loss / the whole model's")
@@ -873,8 +875,8 @@ def letters_all(seed=0):
     top = 10                                                     # beyond it: counted, not drawn
     above = np.count_nonzero(1000 * np.maximum(F, dL) > top)
     right.plot([0, top], [0, top], **DERIVED, label="helpfulness = effectiveness")
-    right.text(0.97 * top, -2.2, f"not drawn: {above} beyond", ha="right")
-    right.legend(loc="lower right", bbox_to_anchor=(1.02, 0.14))
+    right.text(0.97 * top, -2.2, f"{above} more lie beyond", ha="right")
+    right.legend(loc="lower right", bbox_to_anchor=(1.02, 0.1))
     name_pair(left, "qu", U, 1000 * dL, height=12)
     for k, pair in enumerate(loudest_wrong_pairs(U, 2)):
         name_pair(left, pair, U, 1000 * dL, height=12 + 26 * k)
@@ -1009,8 +1011,8 @@ def correlated_sets(seed=0):
     off = ~np.eye(200, dtype=bool)
     means = itf.set_mean_component(U, 100) * off
     same_set = np.kron(np.eye(2), np.ones((100, 100))) > 0
-    slide, (left, right) = new_slide("The mean weights between sets help only against the rest of "
-                                     "the interference, or until biases are refitted", columns=2)
+    slide, (left, right) = new_slide("Set means help while other interference is there; on the "
+                                     "bare diagonal, only until biases are refitted", columns=2)
     bins = np.linspace(-1, 0.8, 61)
     inside = U[same_set & off]
     between = U[~same_set]

@@ -1,13 +1,13 @@
 """Toy models of superposition in pure NumPy, with every gradient derived by hand.
 
 A network that must carry n features through m < n dimensions has to store some of them in
-directions that are not orthogonal. This is called superposition. Two features then disturb each
-other, but only in examples in which both are active. If features are sparse, such examples are
-rare; and a relu with a negative bias hides small disturbances altogether.
+directions that are not orthogonal. This is called superposition. An active feature then disturbs
+the outputs of the others. If features are sparse, few are active at once, so disturbances seldom
+add up; and a relu, which replaces negative numbers by 0, hides small ones altogether.
 
 This file has the models, their training, and the tasks they are trained on. `interference.py` asks
-what the weights of a trained model mean. `python toymodel.py` checks every gradient below against
-finite differences.
+what the weights of a trained model mean. `python toymodel.py` prints how far every gradient below
+is from finite differences.
 
 Notation, in every file. Papers write an example as a column, h = W x. In this code an example is a
 *row* of an array, so that the same product reads h = x @ W.T.
@@ -25,7 +25,7 @@ Notation, in every file. Papers write an example as a column, h = W x. In this c
     W           (m, n)   in a tied model W_down is W and W_up is W.T: one matrix does both
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
     A, v        (n, n)   the task's circuit, and its bias (n,): right answers are y = relu(A x + v)
-    importance  (n,)     how much each target counts in the loss (1 each, unless said otherwise)
+    importance  (n,)     the weight of each target in the loss (1 each, unless said otherwise)
 
 The loss is a mean over examples and a sum over targets. (Two models add a penalty to it.)
 
@@ -40,17 +40,24 @@ i is 1 where z_i > 0, because there the relu lets z through; elsewhere it is 0.
     dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
     dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x    (dU is short for dL/dU)
 
-One more step leads from dU to the arrays that a model really trains:
+One more step leads from dU to the arrays that a model really trains. As U_ij is the sum over the
+shared dimensions k of W_up_ik W_down_kj, the chain rule gives
 
-    untied   U = W_up @ W_down      dW_down = W_up.T @ dU,   dW_up = dU @ W_down.T
-    tied     the same, with W_down = W, W_up = W.T:  dW = dW_down + dW_up.T = W @ dU + W @ dU.T
-    lifted   U itself               dU + l1 sign(U), because of the penalty l1 sum|U|
-    masked   U = V * s              V is fixed; each weight has a switch s = sigmoid(logits) at a
-                                    price: dlogits = (dU * V + penalty) * s * (1 - s)
+    dL/dW_down_kj = sum_i W_up_ik dL/dU_ij                dW_down = W_up.T @ dU
+    dL/dW_up_ik   = sum_j dL/dU_ij W_down_kj              dW_up   = dU @ W_down.T
 
-A product of matrices may be bracketed either way: dW_up = (g.T @ x) @ W_down.T, which is the same
-as g.T @ (x @ W_down.T) = g.T @ h. The first needs B n^2 multiplications for g.T @ x, the last only
-B n m. This is why the tied and the untied model below never form dU.
+    untied   these two
+    tied     W plays both parts, W_down = W and W_up = W.T, so its two derivatives add up:
+                                                          dW = dW_down + dW_up.T
+                                                             = W @ dU + W @ dU.T
+    lifted   U itself is trained; a penalty l1 sum|U| adds l1 sign(U) to dU
+    masked   U = V * s, with fixed weights V and a switch s = sigmoid(logits) between 0 and 1 for
+             each, at a price:                            dlogits = (dU * V + penalty) * s * (1 - s)
+
+A product of matrices may be bracketed either way. dW_up = (g.T @ x) @ W_down.T is the same as
+g.T @ (x @ W_down.T) = g.T @ h, and dW_down = W_up.T @ (g.T @ x) is the same as dh.T @ x, where
+dh = g @ W_up is the slope along h. Forming g.T @ x takes B n^2 multiplications, and each of the
+others only B n m. This is why the tied and the untied model below never form dU.
 
 One model reads letters. Its output is a probability for each letter, y_hat = softmax(z), and its
 loss is the cross-entropy. One line of the derivation changes, g = (y_hat - y) / B, and no other.
@@ -86,11 +93,12 @@ def require(condition, sentence):
 def real_array(name, value, shape, dtype=None):
     """`value` as an array of finite real numbers.
 
-    shape: what it must be, one entry an axis. A number asks for that size, a letter for any size,
-    and the same letter twice for the same size twice: ("n", "n") is any square matrix.
+    shape: the required shape, one entry for each axis. A number asks for that size, a letter for
+    any size, and the same letter twice for the same size twice: ("n", "n") is any square matrix.
     dtype: float32 or float64. By default float32 stays, and everything else becomes float64.
-    Returns the array itself where nothing has to change. Raises TypeError if these are no real
-    numbers, ValueError if their shape is another, or if an entry is NaN or infinite.
+    Returns the array itself where nothing has to change. Raises TypeError if the entries are not
+    real numbers, or are masked; ValueError if the shape does not match, if the array is empty, or
+    if an entry is NaN or infinite.
     """
     parts = value if isinstance(value, (list, tuple)) else [value]
     try:
@@ -123,18 +131,40 @@ def whole_number(name, value, least):
     return int(value)
 
 
+def is_number(value):
+    """Whether this is one real number (True and False are none)."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
 def positive_number(name, value):
     """Raise ValueError unless `value` is a finite number above 0."""
-    require(np.ndim(value) == 0 and 0 < value < math.inf,
+    require(is_number(value) and 0 < value < math.inf,
             f"{name} must be a positive number, got {value!r}")
 
 
-def generator(rng):
-    """The random numbers that a public function is given: its argument `rng`, as a Generator.
+def number_from_0(name, value, below=math.inf):
+    """Raise ValueError unless `value` is a number, 0 or more, and below the one given."""
+    words = "a finite number" if below == math.inf else f"a number below {below}"
+    require(is_number(value) and 0 <= value < below,
+            f"{name} must be {words}, 0 or more, got {value!r}")
 
-    rng: a NumPy Generator, which is used as it is; or a seed, a whole number s >= 0, for
-    np.random.default_rng(s); or a tuple of such numbers. (NumPy takes (s, 0) for s, as it ignores
-    zeros at the end. So the length of a tuple is put at its end: each has a stream of its own.)
+
+def true_or_false(name, value):
+    """Raise ValueError unless `value` is True or False."""
+    require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {value!r}")
+
+
+def float_dtype(dtype):
+    """Raise ValueError unless this is one of the two precisions that models have."""
+    require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype!r}")
+
+
+def generator(rng):
+    """Turn the argument `rng` of a public function into a NumPy Generator.
+
+    rng: a Generator, which is used as it is; or a seed, a whole number s >= 0, which stands for
+    np.random.default_rng(s); or a tuple of such numbers. (NumPy ignores zeros at the end, so it
+    would take (s, 0) for s. Here the length of a tuple is put at its end, so that they differ.)
     """
     if isinstance(rng, np.random.Generator):
         return rng
@@ -160,21 +190,21 @@ def relu(z):
 
 def softmax(z):
     """exp(z) over its sum along the last axis: numbers of any size become probabilities."""
-    z = z - z.max(axis=-1, keepdims=True)       # changes nothing but prevents overflow
-    return np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+    powers = np.exp(z - z.max(axis=-1, keepdims=True))      # a common factor prevents overflow
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def squared_error(z, y, importance):
     """The loss L of y_hat = relu(z), a float, and g = dL/dz (B, n).
 
-    z, y (B, n), importance (n,) >= 0. Whole numbers are taken for floats. Nothing is checked here:
-    this runs in every step of training.
+    z, y (B, n), importance (n,) >= 0. Nothing is checked here: this runs in every training step.
     """
     B = len(z)
-    error = relu(z) - np.asarray(y, np.result_type(y, np.float32))      # (B, n), y_hat - y
+    y = np.asarray(y, np.result_type(y, np.float32))                    # whole numbers too
+    error = relu(z) - y                                                 # (B, n), y_hat - y
     gate = z > 0                                                        # (B, n)
     weighted = importance * error                                       # (B, n)
-    L = np.vdot(weighted, error) / B                                    # vdot: all products, summed
+    L = np.vdot(weighted, error) / B                                    # vdot: sum of all products
     g = 2 / B * weighted * gate                                         # (B, n)
     return float(L), g
 
@@ -184,16 +214,15 @@ def cross_entropy(z, y):
 
         L = -1/B sum_b sum_i y_bi log y_hat_bi,     log y_hat_i = z_i - log sum_k exp(z_k)
 
-    The derivative of log y_hat_i with respect to z_k is [i = k] - y_hat_k. As the y_bi of an
-    example add up to 1, what is left of the sum is g = (y_hat - y) / B. y (B, n): one distribution
-    a row.
+    The derivative of log y_hat_i with respect to z_k is 1 - y_hat_k if i = k, and -y_hat_k
+    otherwise. Added up with weights y_bi, which sum to 1 in each example, this is y_bk - y_hat_bk.
+    Hence g = (y_hat - y) / B. y (B, n): each row is a distribution.
     """
     B = len(z)
-    y_hat = softmax(z)                                                  # (B, n)
-    z = z - z.max(axis=1, keepdims=True)
+    z = z - z.max(axis=1, keepdims=True)                                # the same, no overflow
     log_y_hat = z - np.log(np.exp(z).sum(axis=1, keepdims=True))        # (B, n)
     L = -np.vdot(y, log_y_hat) / B
-    g = (y_hat - y) / B                                                 # (B, n)
+    g = (np.exp(log_y_hat) - y) / B                                     # (B, n)
     return float(L), g
 
 
@@ -202,8 +231,9 @@ def cross_entropy(z, y):
 class Model:
     """What all models share.
 
-    Each model adds `trains`, the names of the arrays that training changes; `virtual_weights`; and
-    `backward`, the derivation above in code. Its arrays are its own copies, in one dtype.
+    Each subclass defines `trains`, the names of the arrays that training changes;
+    `virtual_weights`; and `backward`, the derivation above in code. Its arrays are its own copies,
+    in one dtype.
     """
 
     trains = ()
@@ -216,7 +246,7 @@ class Model:
     def forward(self, x):
         """The model's output y_hat (B, n) for features x (B, n).
 
-        Computed through U; through h it would be the same. Raises as `real_array` does.
+        One line for all models, as all of them have a U. Raises as `real_array` does.
         """
         x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
         return relu(x @ self.virtual_weights().T + self.b)      # (B, n) @ (n, n) -> (B, n)
@@ -259,14 +289,17 @@ class TiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """A new model: W normal, b = 0.
+        """A new model: entries of W normally distributed, b = 0.
 
+        n_residual: m, the number of shared dimensions (of the residual stream, in a transformer).
         scale: the standard deviation of W, by default sqrt(2 / (n + m)) (Glorot and Bengio 2010).
         """
         n = whole_number("n_features", n_features, least=1)
         m = whole_number("n_residual", n_residual, least=1)
+        float_dtype(dtype)
         if scale is None:
             scale = (2 / (n + m))**0.5
+        positive_number("scale", scale)
         W = generator(rng).normal(0, scale, (m, n))
         return cls(W.astype(dtype), np.zeros(n))
 
@@ -302,18 +335,23 @@ class UntiedModel(Model):
 
     @classmethod
     def initialise(cls, rng, n_features, n_residual, start="fan-in", dtype=np.float32):
-        """A new model: normal weights, b = 0.
+        """A new model: weights normally distributed, b = 0.
 
-        start: the standard deviations. "fan-in": 1 / sqrt(numbers read), so n^-1/2 for W_down and
-        m^-1/2 for W_up (LeCun et al. 1998). "Glorot": sqrt(2 / (n + m)) for both.
+        start: how their standard deviations are chosen. "fan-in": 1 / sqrt(inputs of each output),
+        so n^-1/2 for W_down and m^-1/2 for W_up (LeCun et al. 1998). "Glorot": sqrt(2 / (n + m))
+        for both.
         """
         n = whole_number("n_features", n_features, least=1)
         m = whole_number("n_residual", n_residual, least=1)
+        float_dtype(dtype)
         require(start in ("fan-in", "Glorot"), f"start must be fan-in or Glorot, got {start!r}")
         rng = generator(rng)
-        glorot = (2 / (n + m))**0.5
-        W_down = rng.normal(0, n**-0.5 if start == "fan-in" else glorot, (m, n))
-        W_up = rng.normal(0, m**-0.5 if start == "fan-in" else glorot, (n, m))
+        scale_down = n**-0.5
+        scale_up = m**-0.5
+        if start == "Glorot":
+            scale_down = scale_up = (2 / (n + m))**0.5
+        W_down = rng.normal(0, scale_down, (m, n))
+        W_up = rng.normal(0, scale_up, (n, m))
         return cls(W_down.astype(dtype), W_up, np.zeros(n))
 
     def virtual_weights(self):
@@ -321,7 +359,7 @@ class UntiedModel(Model):
         return self.W_up @ self.W_down
 
     def loss_and_g(self, z, y, importance):
-        """L and g = dL/dz (B, n): the one line in which models with this backward pass differ."""
+        """The loss L and g = dL/dz (B, n). A subclass may have another loss."""
         return squared_error(z, y, importance)
 
     def backward(self, x, y, importance):
@@ -352,7 +390,7 @@ class SoftmaxModel(UntiedModel):
         return cross_entropy(z, y)
 
     def checked(self, x, y, importance):
-        """x and y as arrays that fit. Each row of y must be a distribution, importance None."""
+        """As above; but each row of y must be a distribution, and importance must be None."""
         require(importance is None, "a SoftmaxModel takes no importance")
         x, y, importance = super().checked(x, y, None)
         sums = y.sum(axis=1)
@@ -380,8 +418,8 @@ class Adam:
     def __init__(self, parameters, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
         positive_number("learning_rate", learning_rate)
         positive_number("epsilon", epsilon)
-        require(0 <= beta1 < 1, f"beta1 must be in [0, 1), got {beta1}")
-        require(0 <= beta2 < 1, f"beta2 must be in [0, 1), got {beta2}")
+        number_from_0("beta1", beta1, below=1)
+        number_from_0("beta2", beta2, below=1)
         for name, p in parameters.items():
             require(p.dtype.kind == "f", f"{name} must be an array of floats, got {p.dtype}")
         self.parameters = parameters
@@ -400,8 +438,7 @@ class Adam:
         """
         if learning_rate is None:
             learning_rate = self.learning_rate
-        require(0 <= learning_rate < math.inf,
-                f"learning_rate must be 0 or more, and finite, got {learning_rate}")
+        number_from_0("learning_rate", learning_rate)
         self.t += 1
         for name, p in self.parameters.items():
             gradient = np.asarray(gradients[name], p.dtype)
@@ -421,7 +458,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
 
     rng: as in `generator`. The batches come from a stream spawned from it, so that they share no
     random number with a model that was initialised with the same seed.
-    schedule: of the learning rate: "constant", or "cosine", half a wave from learning_rate to 0.
+    schedule: "constant", or "cosine": the learning rate falls along half a wave towards 0.
     snapshots: numbers of updates after which to keep a copy of all parameters (0: the start).
     only: names of the parameters to train; None trains all. progress: a function, called as
     progress(updates done, steps) after each update.
@@ -431,7 +468,8 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     the loss is not finite, ValueError or TypeError for arguments that make no sense.
     """
     require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
-    require(hasattr(task, "batch"), f"task must have a batch method, got a {type(task).__name__}")
+    require(hasattr(task, "batch") and hasattr(task, "importance"),
+            f"task must have batch and importance, got a {type(task).__name__}")
     steps = whole_number("steps", steps, least=0)
     batch_size = whole_number("batch_size", batch_size, least=1)
     require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
@@ -440,7 +478,8 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     parameters = model.parameters
     trained = parameters
     if only is not None:
-        require(not isinstance(only, str) and set(only) <= set(parameters),
+        only = only if isinstance(only, str) else tuple(only)
+        require(not isinstance(only, str) and set() < set(only) <= set(parameters),
                 f"only must be a collection of names from {tuple(parameters)}, got {only!r}")
         trained = {name: parameters[name] for name in only}
 
@@ -452,8 +491,10 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
         if step in snapshots:
             kept[step] = copy.deepcopy(parameters)
         x, y = task.batch(data, batch_size)
-        if step == 0:
-            x, y, importance = model.checked(x, y, task.importance)
+        if step == 0:                           # one checked batch is enough
+            _, _, importance = model.checked(x, y, task.importance)
+        x = np.asarray(x, model.b.dtype)
+        y = np.asarray(y, model.b.dtype)
         loss, gradients = model.backward(x, y, importance)
         if not math.isfinite(loss):
             raise FloatingPointError(f"no finite loss at step {step}: try a lower learning_rate")
@@ -470,9 +511,9 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
 
 
 def check_gradients(model, x, y, importance=None):
-    """For each parameter the largest error of its gradient, over the gradient's largest entry.
+    """The largest error of each parameter's gradient, over the largest entry of the differences.
 
-    Central differences serve as the second way to the same number, in float64:
+    The gradient is compared with central differences, in float64:
 
         (L(p + d) - L(p - d)) / (2 d) = L'(p) + d^2 L'''(p) / 6 + ...,     d = 10^-6
 
@@ -495,7 +536,8 @@ def check_gradients(model, x, y, importance=None):
             p[index] = value
             differences[index] = (above - below) / (2 * d)
         worst = np.abs(gradients[name] - differences).max()
-        errors[name] = float(worst / np.abs(differences).max())
+        largest = np.abs(differences).max()
+        errors[name] = float(worst / largest if largest > 0 else worst)
     return errors
 
 
@@ -517,14 +559,16 @@ def sparse_features(rng, batch_size, n_features, density, dtype=np.float32, bina
     """
     B = whole_number("batch_size", batch_size, least=1)
     n = whole_number("n_features", n_features, least=1)
+    float_dtype(dtype)
+    true_or_false("binary", binary)
     check_density(density, n)
     rng = generator(rng)
     if np.ndim(density) == 1:
         active = rng.random((B, n)) < density
         value = 1 if binary else rng.random((B, n))
         return (active * value).astype(dtype)
-    # With one density for all, the same is ten times faster at density 0.02: draw how many are
-    # active, then which of them, and values for these alone.
+    # With a single density there is a faster way to the same distribution (ten times at density
+    # 0.02): draw how many are active, then which of them, and values for these alone.
     count = rng.binomial(B * n, density)
     places = rng.choice(B * n, count, replace=False, shuffle=False)
     x = np.zeros(B * n, dtype)
@@ -538,6 +582,7 @@ def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32)
     In each example a fair coin picks one of the sets, and `n_active` of its features are active,
     any choice equally likely, with values uniform on (0, 1]. Returns x (B, 2 set_size).
     """
+    float_dtype(dtype)
     B = whole_number("batch_size", batch_size, least=1)
     size = whole_number("set_size", set_size, least=1)
     require(whole_number("n_active", n_active, least=1) <= size,
@@ -573,7 +618,7 @@ class Task:
         self.sample = sample
 
     def answers(self, x):
-        """x (B, n) -> y (B, n), the right answers."""
+        """The right answers y (B, n) for x (B, n)."""
         return relu(x @ self.A.T + self.v)
 
     def batch(self, rng, batch_size):
@@ -585,6 +630,9 @@ class Task:
 class IdentityTask(Task):
     """Give x back: A = I, v = 0. For features that are never negative, as relu(x) is x then."""
 
+    def __init__(self, n_features, sample, importance=None):
+        super().__init__(np.eye(n_features), np.zeros(n_features), sample, importance)
+
     def answers(self, x):
         """A copy of x, as a product with I would cost n^2 for each example."""
         return x.copy()
@@ -593,12 +641,13 @@ class IdentityTask(Task):
 def identity_task(n_features, density, importance=None, binary=False):
     """The task of Toy Models of Superposition: give independent sparse features back."""
     n = whole_number("n_features", n_features, least=1)
+    true_or_false("binary", binary)
     check_density(density, n)
 
     def sample(rng, batch_size):
         return sparse_features(rng, batch_size, n, density, binary=binary)
 
-    return IdentityTask(np.eye(n), np.zeros(n), sample, importance)
+    return IdentityTask(n, sample, importance)
 
 
 def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, rng=0,
@@ -612,6 +661,8 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     n_blocks = whole_number("n_blocks", n_blocks, least=1)
     require(n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
     require(0 < weight_density <= 1, f"weight_density must be in (0, 1], got {weight_density}")
+    require(is_number(bias), f"bias must be one number, got {bias!r}")
+    true_or_false("binary", binary)
     check_density(density, n)
     rng = generator(rng)
     block = np.arange(n) // (n // n_blocks)                     # (n,), the block of each feature
@@ -628,11 +679,13 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
 def correlated_task(set_size=100, n_active=2):
     """The task of the note's Appendix 3: give `correlated_features` back."""
     size = whole_number("set_size", set_size, least=1)
+    require(whole_number("n_active", n_active, least=1) <= size,
+            f"n_active must be {size} or less, got {n_active}")
 
     def sample(rng, batch_size):
         return correlated_features(rng, batch_size, size, n_active)
 
-    return IdentityTask(np.eye(2 * size), np.zeros(2 * size), sample)
+    return IdentityTask(2 * size, sample)
 
 
 # --- Letters of English ---------------------------------------------------------------------------
@@ -684,8 +737,8 @@ LETTER_SHARES = """
 def letter_pairs():
     """How often each pair of letters comes in English: pairs (27, 27), adding up to 1.
 
-    pairs[i, j] is the probability that letter j is followed by letter i, in the order of LETTERS.
-    (A row of LETTER_TABLE is one letter j. Here, as in U, the source j is a column.)
+    pairs[i, j] is the probability that a pair of neighbours is letter j and then letter i, in the
+    order of LETTERS. (A row of LETTER_TABLE is one letter j. Here, as in U, it is a column.)
     """
     rows = [line.split()[1:] for line in LETTER_TABLE.strip().splitlines()[1:]]
     follows = np.array(rows, float)                             # (27, 27), row j, column i
@@ -704,14 +757,15 @@ class LetterTask:
         self.pairs = real_array("pairs", pairs, ("n", "n")).copy()
         require(self.pairs.min() >= 0 and np.isclose(self.pairs.sum(), 1),
                 "pairs must be 0 or more, and add up to 1")
+        self.pairs /= self.pairs.sum()                          # exactly, or NumPy will not draw
         self.pairs.flags.writeable = False
 
     def batch(self, rng, batch_size):
         """x (B, 27) has a 1 at a letter, y (B, 27) at the letter that followed it."""
         B = whole_number("batch_size", batch_size, least=1)
         n = len(self.pairs)
-        pair = generator(rng).choice(n * n, B, p=self.pairs.ravel())
-        following, letter = np.divmod(pair, n)                  # row i and column j of each pair
+        drawn = generator(rng).choice(n * n, B, p=self.pairs.ravel())
+        following, letter = np.divmod(drawn, n)                 # row i and column j of each pair
         one_hot = np.eye(n, dtype=np.float32)
         return one_hot[letter], one_hot[following]
 
@@ -732,7 +786,7 @@ class LiftedModel(Model):
     trains = ("U", "b")
 
     def __init__(self, U, b, l1=0.0):
-        require(0 <= l1 < math.inf, f"l1 must be a finite number, 0 or more, got {l1}")
+        number_from_0("l1", l1)
         self.U = real_array("U", U, ("n", "n")).copy()
         self.b = same_dtype_copy("b", b, (len(self.U),), like=self.U)
         self.l1 = l1
@@ -760,8 +814,7 @@ class MaskedModel(Model):
     trains = ("logits", "b")
 
     def __init__(self, V, b, logits, penalty=0.0):
-        require(0 <= penalty < math.inf,
-                f"penalty must be a finite number, 0 or more, got {penalty}")
+        number_from_0("penalty", penalty)
         self.V = real_array("V", V, ("n", "n")).copy()
         n = len(self.V)
         self.b = same_dtype_copy("b", b, (n,), like=self.V)
