@@ -90,7 +90,8 @@ def new_slide(title, columns=1, rows=1, mosaic=None, **options):
     """A Slide with its title, and its axes: one of them, or an array; of a mosaic, a dict."""
     slide = Slide(figsize=(12.8, 7.2), layout="constrained")
     lines = 1 + len(title) // 66
-    slide.suptitle(textwrap.fill(title, 6 + len(title) // lines if lines > 1 else 66))
+    width = len(title) // lines + 6             # lines of equal length, with room for a word
+    slide.suptitle(textwrap.fill(title, width))
     if mosaic:
         return slide, slide.subplot_mosaic(mosaic, **options)
     return slide, slide.subplots(rows, columns, **options)
@@ -100,6 +101,7 @@ def figure(status, source):
     """Make a function a figure of the lesson: checked settings, our style, listed in FIGURES."""
     def decorate(draw):
         signature = inspect.signature(draw)
+        tm.require(draw.__doc__, f"{draw.__name__} needs a docstring: its question, and the answer")
 
         @functools.wraps(draw)
         def build(*arguments, **settings):
@@ -125,47 +127,69 @@ def figure(status, source):
 
 
 def changed_settings(draw, settings):
-    """Those of the settings that are not a figure's defaults: a dict, name -> text."""
+    """The settings that differ from a figure's defaults: a dict, name -> text."""
     changed = {}
     for name, parameter in inspect.signature(draw).parameters.items():
         value = settings.get(name, parameter.default)
         if value != parameter.default:
             values = value if isinstance(value, tuple) else (value,)
-            changed[name] = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+            changed[name] = ",".join(text_of(one) for one in values)
     return changed
+
+
+def text_of(value):
+    """A setting as the user would write it: 0.05, yes, space."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "space" if value == " " else str(value)
+
+
+class BadSetting(ValueError):
+    """A setting that makes no sense: a mistake of the user's, and not of a figure."""
+
+
+def require(condition, sentence):
+    """Raise BadSetting with this sentence unless the condition holds."""
+    if not condition:
+        raise BadSetting(sentence)
 
 
 def checked_setting(name, value):
     """A setting in the type that figures expect. Raises ValueError in the user's words."""
+    if name == "target" and value is None:
+        return None
     if name in ("seed", "target"):
-        return value if name == "target" and value is None else tm.whole_number(name, value, 0)
+        return tm.whole_number(name, value, least=0)
     if name in ("n", "m", "steps"):
         return tm.whole_number(name, value, least=1)
     if name == "vote":
-        tm.require(isinstance(value, bool), f"vote must be True or False, got {value!r}")
-        return value
+        require(isinstance(value, bool),
+                f"vote must be True or False (yes or no on the command line), got {value!r}")
     if name == "letter":
         is_letter = isinstance(value, str) and len(value) == 1 and value in tm.LETTERS
-        tm.require(is_letter, f"letter must be one of a to z, or a space, got {value!r}")
-        return value
+        require(is_letter, f"letter must be one of a to z, or a space, got {value!r}")
     if name in ("density", "decay"):
-        return share(name, value)
-    values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
-    tm.require(values, f"{name} must have at least one entry")
-    if name == "kinds":
+        return in_range(name, value, most=1)
+    if name in ("densities", "percents", "kinds"):
+        values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+        require(values, f"{name} must have at least one entry")
+        if name == "densities":
+            return tuple(in_range(name, one, most=1) for one in values)
+        if name == "percents":
+            return tuple(sorted(in_range(name, one, most=100) for one in values))
         for kind in values:
-            tm.require(kind in ("uniform", "binary"),
-                       f"kinds must be uniform, binary or both, got {kind!r}")
+            require(kind in ("uniform", "binary"),
+                    f"kinds must be uniform, or binary, or uniform,binary, got {kind!r}")
         return values
-    return tuple(share(name, one) for one in values)            # densities, percents
+    return value                                # a setting of a figure of your own
 
 
-def share(name, value):
-    """A number above 0 and not above 1 (a percentage: not above 100)."""
-    most = 100 if name == "percents" else 1
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    tm.require(is_number and 0 < value <= most,
-               f"{name} must be above 0 and at most {most}, got {value!r}")
+def in_range(name, value, most):
+    """A number above 0, and at most this, as a float."""
+    require(tm.is_number(value) and 0 < value <= most,
+            f"{name} must be a number above 0 and at most {most}, got {value!r}")
     return float(value)
 
 
@@ -220,7 +244,7 @@ def letters(seed=0, letter="q"):
     """What does a wrong vote look like? Loud, for a letter that never follows, and without effect.
 
     Above: which letter follows in English. Middle: the weights of the model. Below: what the loss
-    would gain or lose without each. Beside the letter stands t, a common one.
+    would gain or lose without each. Beside the letter stands a common one, t.
     """
     model = itf.letter_model(seed)
     U = itf.centred(model.virtual_weights())
@@ -228,8 +252,8 @@ def letters(seed=0, letter="q"):
     _, dL = itf.letter_effects(U, model.b, pairs)
     follows = pairs > 0                                          # (27, 27), in English
     j = tm.LETTERS.index(letter)
-    loudest = U[follows[:, j], j].max()
-    loud = ~follows[:, j] & (U[:, j] >= loudest / 2)             # wrong, and half as loud
+    loudest_right = U[follows[:, j], j].max()
+    loud = ~follows[:, j] & (U[:, j] >= loudest_right / 2)       # wrong, and half as loud
     others = [tm.LETTERS[i] for i in np.flatnonzero(loud)]
     if others:
         title = f"After {named(letter)} the model also votes for {named(others)}, " \
@@ -237,7 +261,8 @@ def letters(seed=0, letter="q"):
     else:
         title = f"After {named(letter)} no letter that never follows gets half of the top vote"
     slide, axes = new_slide(title, columns=2, rows=3, sharex=True)
-    for column, source in zip(axes.T, (letter, "t")):
+    common = "t" if letter != "t" else "e"
+    for column, source in zip(axes.T, (letter, common)):
         k = tm.LETTERS.index(source)
         column[0].set_title(f"after {named(source)}", weight="bold")
         letter_column(column, pairs[:, k], U[:, k], dL[:, k])
@@ -261,7 +286,9 @@ def letter_column(axes, counts, weights, dL):
         ax.spines[["left", "bottom"]].set_visible(False)
         tall = np.flatnonzero(row >= row.max() * (0.5 if row is weights else 0.2))
         for i in tall:
-            ax.text(i, row[i], tm.LETTERS[i].replace(" ", "space"), ha="center", va="bottom")
+            is_space = tm.LETTERS[i] == " "
+            ax.text(i, row[i], "space" if is_space else tm.LETTERS[i], va="bottom",
+                    ha="left" if is_space else "center")
         ax.margins(y=0.35)
     axes[2].set_xlabel("next letter: space, a to z")
 
@@ -278,34 +305,34 @@ def circuit(seed=0):
     target = 3
     heights = np.linspace(1, 0, 5)
     middles = (0.75, 0.25)
-    slide, (model, lifted) = new_slide("All paths from a source to a target add up to one weight",
+    slide, (left, right) = new_slide("All paths from a source to a target add up to one weight",
                                        columns=2, subplot_kw=NO_AXES)
-    model.set(title="the model", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
-    lifted.set(title="lifted: one virtual weight per pair", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
+    left.set(title="the model", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
+    right.set(title="lifted: one virtual weight per pair", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
     for height in heights:
         for middle in middles:
-            model.plot([0, 1, 2], [height, middle, height], color="0.9", linewidth=1.5)
+            left.plot([0, 1, 2], [height, middle, height], color="0.9", linewidth=1.5)
         for other in heights:
-            lifted.plot([0, 2], [height, other], color="0.9", linewidth=1.5)
+            right.plot([0, 2], [height, other], color="0.9", linewidth=1.5)
     box = {"ha": "center", "va": "center", "bbox": {"color": "white", "pad": 1}}
     for k, middle in enumerate(middles):
-        model.plot([0, 1], [heights[source], middle], color="black")
-        model.plot([1, 2], [middle, heights[target]], color=ORANGE)
-        model.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:.3f}", **box)
-        model.text(1.5, (heights[target] + middle) / 2, f"{W[k, target]:.3f}", **box)
-    lifted.plot([0, 2], heights[[source, target]], color=ORANGE)
-    lifted.plot([0, 2], heights[[source, source]], color=GREEN)
+        left.plot([0, 1], [heights[source], middle], color="black")
+        left.plot([1, 2], [middle, heights[target]], color=ORANGE)
+        left.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:.3f}", **box)
+        left.text(1.5, (heights[target] + middle) / 2, f"{W[k, target]:.3f}", **box)
+    right.plot([0, 2], heights[[source, target]], color=ORANGE)
+    right.plot([0, 2], heights[[source, source]], color=GREEN)
     paths = " + ".join(f"({W[k, source]:.3f})({W[k, target]:.3f})" for k in range(2))
-    lifted.text(1, 0.5, f"{U[target, source]:.2f}", color="black", **box)
-    lifted.text(1, heights[source], f"{U[source, source]:.2f}", **box)
-    lifted.text(1, -0.2, f"{paths}\n= {U[target, source]:.2f}", ha="center", va="center")
+    right.text(1, 0.5, f"{U[target, source]:.2f}", color="black", **box)
+    right.text(1, heights[source], f"{U[source, source]:.2f}", **box)
+    right.text(1, -0.2, f"{paths}\n= {U[target, source]:.2f}", ha="center", va="center")
     for k, height in enumerate(heights):
-        circle(model, 0, height, f"$x_{k}$")
-        circle(model, 2, height, f"$z_{k}$")
-        circle(lifted, 0, height, f"$x_{k}$")
-        circle(lifted, 2, height, f"$z_{k}$")
+        circle(left, 0, height, f"$x_{k}$")
+        circle(left, 2, height, f"$z_{k}$")
+        circle(right, 0, height, f"$x_{k}$")
+        circle(right, 2, height, f"$z_{k}$")
     for k, middle in enumerate(middles):
-        circle(model, 1, middle, f"$h_{k}$")
+        circle(left, 1, middle, f"$h_{k}$")
     key(slide, green="what the task asks for", orange="interference")
     slide.numbers = {"sum over paths": W[:, source] @ W[:, target], "U": U[target, source]}
     return slide
@@ -324,22 +351,23 @@ def stored(model):
 
 def plane_of(W):
     """The columns of W (m, n) in a plane (2, n): across, along arrow 0; up, most of the rest."""
-    along = W[:, 0] / np.linalg.norm(W[:, 0])
-    across = along @ W
-    rest = W - np.outer(along, across)
+    direction = W[:, 0] / np.linalg.norm(W[:, 0])
+    across = direction @ W
+    rest = W - np.outer(direction, across)
     directions, _, _ = np.linalg.svd(rest)
-    return np.array([across, directions[:, 0] @ rest])
+    return np.array([across, directions[:, 0] @ rest])           # (2, n)
 
 
 @figure("reproduced", "Toy Models of Superposition, introduction")
 def pentagon(seed=0, densities=(1.0, 0.2, 0.05), n=5, m=2, decay=0.9):
     """How many features share two dimensions? The sparser they are, the more of them move in.
 
-    Importance falls by `decay` from each to the next. The best of four starts. Green: feature 0.
+    Each feature is `decay` times as important as the one before. The best of four starts.
     """
+    require(n > m, f"n must be larger than m, got n = {n} and m = {m}")
+    numbers = {}
     slide, axes = new_slide(f"The sparser the features, the more of them share {m} dimensions",
                             columns=len(densities), rows=2, squeeze=False, height_ratios=(2, 1))
-    tm.require(n > m, f"n must be larger than m, got n = {n} and m = {m}")
     for density, plane, row in zip(densities, axes[0], axes[1]):
         model = itf.pentagon_models(seed, density, decay, n, m)[0]
         tips = plane_of(model.model.W)
@@ -349,15 +377,16 @@ def pentagon(seed=0, densities=(1.0, 0.2, 0.05), n=5, m=2, decay=0.9):
             plane.text(1.25 * tips[0, k], 1.25 * tips[1, k], str(k), ha="center", va="center")
         plane.set(title=f"density {density:g}", aspect="equal", xlim=(-1.6, 1.6),
                   ylim=(-1.6, 1.6), **NO_AXES)
+        numbers[f"stored at density {density:g}"] = len(stored(model))
         own = np.arange(n) == 0
         sticks(row, model.U[0], own, width=14)
-        row.set(xticks=range(n), yticks=(), ylim=(-1.3, 1.6), xlabel="source j")
+        row.set(xticks=range(n), yticks=(), ylim=(-1.8, 1.8), xlabel="source j")
         row.spines["left"].set_visible(False)
     axes[1, 0].set_ylabel("row 0\nof U", rotation=0, ha="right", va="center")
     key(slide, green="feature 0: arrow, own weight", orange="others, and their shadow on arrow 0")
-    slide.numbers = {"stored at the lowest density": len(stored(model)),
-                     "own weight": model.U.diagonal().max(),
-                     "narrowest gap (degrees)": narrowest_gap(tips[:, stored(model)])}
+    numbers["own weight, last"] = model.U.diagonal().max()
+    numbers["narrowest gap, last (degrees)"] = narrowest_gap(tips[:, stored(model)])
+    slide.numbers = numbers
     return slide
 
 
@@ -412,13 +441,13 @@ def training(seed=0):
 
 @figure("known (Welch bound, leverage scores)", "Toy Models of Superposition, dimensionality")
 def unavoidable(seed=0):
-    """How much interference must a row of U have? 1 / share - 1 of its own square, and no less.
+    """How much interference must a row of U have? At least 1 / share - 1 times its own square.
 
     A trained model for each case: density 1 (each stored feature has a dimension of its own), 0.2
     (two share one), 0.05 (five share two).
     """
-    slide, ax = new_slide("A row of U cannot have less interference than its share of a dimension "
-                          "allows")
+    slide, ax = new_slide("The smaller a feature's share of a dimension, the more interference its "
+                          "row must carry")
     slide.numbers = {}
     for place, (name, density) in enumerate({"alone": 1.0, "pair": 0.2, "pentagon": 0.05}.items()):
         model = itf.pentagon_models(seed, density, decay=0.9)[0]
@@ -426,7 +455,7 @@ def unavoidable(seed=0):
         squares = (model.U[i] / model.U[i, i])**2
         least = 1 / itf.shares(model.U)[i]
         ax.bar(place, 1, 0.5, color=GREEN)
-        ax.bar(place, squares.sum() - 1, 0.5, 1, color=ORANGE)
+        ax.bar(place, squares.sum() - 1, 0.5, bottom=1, color=ORANGE)
         ax.plot([place - 0.35, place + 0.35], [least, least], **DERIVED)
         ax.text(place + 0.37, least, f"1 / share\n= {least:.2f}", va="center")
         slide.numbers[f"price times share, {name}"] = squares.sum() / least
@@ -481,9 +510,9 @@ def weight_histograms(seed=0, steps=1000, density=0.3):
     key(slide, green="real: it helps", orange="all others")
     interference = block.U[~block.is_real]
     hidden = block.U[block.is_real] < np.quantile(interference, 0.99)
-    tall = np.sort(block.U, axis=None)[::-1][:block.is_real.sum()]
+    tallest = itf.ranking(block.U)[:block.is_real.sum()]
     slide.numbers = {"real below the top 1 % of interference": hidden.mean(),
-                     "real among as many tallest": np.mean(block.is_real[block.U >= tall[-1]]),
+                     "real share of as many tallest": block.is_real.flat[tallest].mean(),
                      "real": block.is_real.sum(), "share that helps at all": np.mean(block.dL > 0)}
     return slide
 
@@ -499,8 +528,8 @@ def outlined_histogram(ax, U, real):
 def typical_target(model):
     """A target of the block model whose tallest sticks are not all real, for `one_target`.
 
-    Of all targets with four real weights or more: the one with the most interference among as many
-    tallest as are real.
+    Count the real weights of each target, k. Of the targets with k of 4 or more, this is the one
+    whose k tallest weights include the fewest real ones.
     """
     wrong = np.full(len(model.U), -1)
     for i, real in enumerate(model.is_real):
@@ -518,30 +547,31 @@ def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
     a letter on the ten tallest, for a class to guess.
     """
     model = itf.block_model(seed, density=density, steps=steps)
-    tm.require(target is None or target < 128, f"target must be in 0..127, got {target}")
+    require(target is None or target < 128, f"target must be in 0..127, got {target}")
     i = typical_target(model) if target is None else target
     real = model.is_real[i]
     tallest = itf.ranking(model.U[i])
     right = np.count_nonzero(real[tallest[:real.sum()]])
-    numbers = {"real": real.sum(), "real among as many tallest": right}
+    lettered = np.sort(tallest[:10])
     if vote:
-        slide, ax = new_slide(f"One target's 128 weights. {real.sum()} of them are real: which?")
-        ax.vlines(range(128), 0, model.U[i], color="black", linewidth=5)
-        ax.axhline(0, color="0.5", linewidth=1)
-        for letter, j in zip("ABCDEFGHIJ", np.sort(tallest[:10])):
-            ax.text(j, model.U[i, j], letter, ha="center", va="bottom", weight="bold")
-        ax.set(xlim=(-1, 128), xlabel="source j", ylabel="weight")
-        slide.numbers = numbers
-        return slide
-    title = f"{real.sum()} of this target's 128 weights are real, but only {right} of its " \
-            f"{real.sum()} tallest"
-    slide, (above, below) = new_slide(title, rows=2, sharex=True)
-    sticks(above, model.U[i], real, width=9)
-    sticks(below, 1000 * model.dL[i], real, width=9)
+        slide, above = new_slide(f"Which of these ten weights are real? {real[lettered].sum()} are")
+        above.vlines(range(128), 0, model.U[i], color="black", linewidth=6)
+        above.axhline(0, color="0.5", linewidth=1)
+        above.set(xlim=(-1, 128), xlabel="source j")
+    else:
+        but = "but only " if right < real.sum() else ""
+        title = f"{real.sum()} of this target's 128 weights are real, {but}{right} of its " \
+                f"{real.sum()} tallest"
+        slide, (above, below) = new_slide(title, rows=2, sharex=True)
+        sticks(above, model.U[i], real, width=9)
+        sticks(below, 1000 * model.dL[i], real, width=9)
+        below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
+        key(slide, green="real: it helps", orange="all others")
+    for letter, j in zip("ABCDEFGHIJ", lettered):
+        above.text(j, model.U[i, j], letter, ha="center", va="bottom", weight="bold")
     above.set_ylabel("weight")
-    below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
-    key(slide, green="real: it helps", orange="all others")
-    slide.numbers = numbers
+    above.margins(y=0.15)
+    slide.numbers = {"real": real.sum(), "real among as many tallest": right}
     return slide
 
 
@@ -616,9 +646,9 @@ def branches(seed=0, steps=1000, density=0.3):
     F = 1000 * model.F
     dL = 1000 * model.dL
     slope = slope_of(model.x)
-    word = "harm" if slope < 0 else "help"
-    slide, (left, right) = new_slide(f"Interference does {word} in proportion to what it does, "
-                                     "not to its size", columns=2, sharey=True)
+    verb = "does harm" if slope < 0 else "helps"
+    slide, (left, right) = new_slide(f"Interference {verb} in proportion to what it does, not to "
+                                     "its size", columns=2, sharey=True)
     dots(left, F, dL, in_circuit, size=90)
     dots(right, np.abs(model.U), dL, in_circuit, size=90)
     most = 1.3 * F[outside].max()
@@ -626,10 +656,10 @@ def branches(seed=0, steps=1000, density=0.3):
     left.legend(loc="lower left" if slope < 0 else "upper left")
     bottom = 1.6 * min(dL[outside].min(), 0)
     top = -2 * bottom if slope < 0 else 1.3 * dL[outside].max()
-    beyond = np.count_nonzero((F > most) | (dL > top))           # counted, not drawn
     left.set(xlabel="effectiveness × 1000", ylabel="helpfulness × 1000", xlim=(0, most),
              ylim=(bottom, top))
     right.set(xlabel="size of the weight", xlim=(0, 0.85))
+    beyond = np.count_nonzero((np.abs(model.U) > 0.85) | (dL > top))     # counted, not drawn
     right.text(0.83, 0.9 * bottom, f"{beyond} more lie beyond", ha="right")
     key(slide, green="in the circuit", orange="interference")
     live = outside & model.live
@@ -646,13 +676,15 @@ def law(seed=0, densities=(0.1, 0.3, 0.5, 0.7, 0.9), kinds=("uniform", "binary")
     For each kind and density a block model is trained. Mean ablation replaces a weight's source by
     its mean, not by 0 (4,096 examples).
     """
-    slide, ax = new_slide("Whether interference harms or helps is decided by the features; "
-                          "without its mean it only harms")
-    lines = {"uniform": (1.5, ORANGE, "o"), "binary": (2.0, "black", "s")}
+    title = "Whether interference does harm or helps is decided by the features"
+    if "uniform" in kinds:
+        title += "; without its mean it only does harm"
+    slide, ax = new_slide(title)
+    lines = {"uniform": (1.5, "o"), "binary": (2.0, "s")}        # rise of the derived line, marker
     numbers = {}
     means = []
     for kind in kinds:
-        rise, color, marker = lines[kind]
+        rise, marker = lines[kind]
         measured = []
         for density in densities:
             model = itf.block_model(seed, density=density, binary=kind == "binary")
@@ -663,12 +695,12 @@ def law(seed=0, densities=(0.1, 0.3, 0.5, 0.7, 0.9), kinds=("uniform", "binary")
             if kind == "uniform":
                 means.append(mean_ablation_ratio(model, outside))
         ax.plot([0, 1], [-1, rise - 1], **DERIVED)
-        ax.plot(densities, measured, marker, color=color, markersize=18,
-                label=f"{kind} features")
+        ax.plot(densities, measured, marker, color=ORANGE, markersize=18, markeredgecolor="black",
+                label=f"interference, {kind} features", zorder=3)
     ax.plot([], [], **DERIVED, label="derived")
     if means:
         ax.plot(densities, means, "x", color="0.4", markersize=16, markeredgewidth=5,
-                label="uniform, mean ablation")
+                label="the same, uniform, mean ablation")
         numbers["mean ablation, highest"] = max(means)
     ax.axhline(0, color="0.5", linewidth=1.5)
     ax.text(0.005, 0.04, "↑ help")
@@ -700,13 +732,16 @@ def one_weight(seed=0):
     x, y = model.task.batch(tm.generator((seed, 5)), 2**18)
     u = model.U[0].astype(np.float64)
     j = np.argsort(u)[-2]                                        # the largest interference weight
-    values = np.linspace(0, 1.6 * u[j], 40)
-    errors = []
-    for value in values:
+
+    def error_with(value):
+        """The mean squared error of target 0 if this weight had another value."""
         row = u.copy()
         row[j] = value
-        errors.append(np.mean((tm.relu(x @ row + model.b[0]) - y[:, 0])**2))
-    now = np.mean((tm.relu(x @ u + model.b[0]) - y[:, 0])**2)
+        return np.mean((tm.relu(x @ row + model.b[0]) - y[:, 0])**2)
+
+    values = np.linspace(0, 1.6 * u[j], 40)
+    errors = [error_with(value) for value in values]
+    now = error_with(u[j])
     lifted = tm.LiftedModel(model.U, model.b)
     _, along_U = lifted.loss_and_gradients(x, y)
     _, along_W = model.model.loss_and_gradients(x, y)
@@ -716,8 +751,8 @@ def one_weight(seed=0):
                                      "can move alone", columns=2)
     left.plot(values, 1000 * np.array(errors), color=ORANGE)
     left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
-    left.annotate("trained to here", (u[j], 1000 * now), (0, 60), textcoords="offset points",
-                  ha="center", arrowprops={"arrowstyle": "->", "lw": 2})
+    left.annotate("trained to here", (u[j], 1000 * now), (-30, 60), textcoords="offset points",
+                  ha="right", arrowprops={"arrowstyle": "->", "lw": 2})
     left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000")
     right.bar(range(25), 1000 * dU, 0.8, color=ORANGE, label="25 weights of U")
     right.bar(range(27, 37), 1000 * dW, 0.8, color="0.3", label="10 numbers of W")
@@ -738,7 +773,7 @@ def heuristics(seed=0, steps=300, density=0.3):
                                      columns=2, sharey=True)
     numbers = {}
     for name, (words, line) in SCORES.items():
-        if name == "cosine":
+        if name == "cosine":                                     # is in `stages`
             continue
         score = model.scores[name]
         precision, recall = itf.precision_recall(score, model.is_real)
@@ -750,12 +785,13 @@ def heuristics(seed=0, steps=300, density=0.3):
     right.axvline(whole, color="0.5", linewidth=2)
     right.text(0.97 * whole, 0.5, "all weights", ha="right")
     right.plot(oracle, 1, "*", color=GREEN, markersize=26, clip_on=False)
-    right.text(oracle, 1.06, "only real ones", ha="right", color=GREEN)
+    right.text(0.97 * oracle, 1.06, "only real ones", ha="right", color=GREEN,
+               bbox={"color": "white", "pad": 1})
     left.set(xlabel="recall", ylabel="precision", ylim=(0, 1.12), xlim=(0, 1))
     right.set(xlabel="loss gain: helpfulness, added up", xlim=(0, 1.05 * oracle))
     slide.legend(loc="outside lower center", ncols=3)
-    nearly_all = model.dL > itf.THRESHOLD / 10
-    low = {name: itf.average_precision(*itf.precision_recall(model.scores[name], nearly_all))
+    real_at_a_tenth = model.dL > itf.THRESHOLD / 10
+    low = {name: itf.average_precision(*itf.precision_recall(model.scores[name], real_at_a_tenth))
            for name in ("era", "frequency")}
     slide.numbers = numbers | {"all over oracle": whole / oracle,
                                "ERA less frequency, a tenth of the threshold":
@@ -798,7 +834,7 @@ def random_share(model, percent, where):
 
 @figure("expected by the note; measured and derived, ours", "the note, Appendix 4")
 def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0)):
-    """Do single effects add up? No: one by one these weights harm, and together they help.
+    """Do single effects add up? No: one by one these weights do harm, and together they help.
 
     Removed: a random share of the positive interference. Loss as a share of the whole model's.
     """
@@ -816,19 +852,21 @@ def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 
         refitted.append(itf.lifted_loss(U, model.b, model.x, model.y, refit_bias=True) / model.loss)
         derived.append(1 + change / model.loss)
         added_up.append(1 + model.dL[removed].sum() / model.loss)
-    slide, ax = new_slide("One by one these weights do harm; take all of them away, and the loss "
+    verb = "do harm" if model.dL[positive].sum() < 0 else "help"
+    slide, ax = new_slide(f"One by one these weights {verb}; take all of them away, and the loss "
                           "rises")
-    shares = (0.0, *percents)
+    removed_percents = (0.0, *percents)
     ax.axhline(1, color="0.5", linewidth=1.5)
-    ax.plot(shares, [1, *measured], "o-", color=ORANGE, label="measured, biases as trained")
-    ax.plot(shares, [1, *derived], **DERIVED, label="derived: (mean)² − variance")
-    ax.plot(shares, [1, *added_up], ":", color="0.4", label="single effects added up")
-    ax.plot(shares, [1, *refitted], "s-", color="0.4", label="measured, biases refitted")
+    ax.plot(removed_percents, [1, *measured], "o-", color=ORANGE,
+            label="measured, biases as trained")
+    ax.plot(removed_percents, [1, *derived], **DERIVED, label="derived: (mean)² − variance")
+    ax.plot(removed_percents, [1, *added_up], ":", color="0.4", label="single effects added up")
+    ax.plot(removed_percents, [1, *refitted], "s-", color="0.4", label="measured, biases refitted")
     ax.set(xlabel="positive interference removed (%)", ylabel="loss / the whole model's")
     ax.legend(loc="upper left")
-    slide.numbers = {"all removed": measured[-1], "all removed, derived": derived[-1],
-                     "all removed, added up": added_up[-1],
-                     "all removed, refitted": refitted[-1]}
+    most = f"{percents[-1]:g} % removed"
+    slide.numbers = {most: measured[-1], f"{most}, derived": derived[-1],
+                     f"{most}, added up": added_up[-1], f"{most}, refitted": refitted[-1]}
     return slide
 
 
@@ -877,9 +915,8 @@ def letters_all(seed=0):
     right.plot([0, top], [0, top], **DERIVED, label="helpfulness = effectiveness")
     right.text(0.97 * top, -2.2, f"{above} more lie beyond", ha="right")
     right.legend(loc="lower right", bbox_to_anchor=(1.02, 0.1))
-    name_pair(left, "qu", U, 1000 * dL, height=12)
-    for k, pair in enumerate(loudest_wrong_pairs(U, 2)):
-        name_pair(left, pair, U, 1000 * dL, height=12 + 26 * k)
+    name_pairs(left, ["qu"], U, 1000 * dL, height=12)
+    name_pairs(left, loudest_wrong_pairs(U, 2), U, 1000 * dL, height=-32)
     left.set(xlabel="weight", ylabel="helpfulness × 1000", ylim=(-2.5, top))
     right.set(xlabel="effectiveness × 1000", xlim=(0, top))
     key(slide, green="helps", orange="does harm")
@@ -899,12 +936,12 @@ def loudest_wrong_pairs(U, count):
     return [tm.LETTERS[j] + tm.LETTERS[i] for i, j in zip(*places)]
 
 
-def name_pair(ax, pair, across, up, height):
-    """Write a pair of letters, like "qu", above its point."""
-    j = tm.LETTERS.index(pair[0])
-    i = tm.LETTERS.index(pair[1])
-    ax.annotate(pair, (across[i, j], up[i, j]), (0, height), textcoords="offset points",
-                ha="center")
+def name_pairs(ax, pairs, across, up, height):
+    """Write pairs of letters, like "qu", above or below the point of the first."""
+    j = tm.LETTERS.index(pairs[0][0])
+    i = tm.LETTERS.index(pairs[0][1])
+    ax.annotate(", ".join(pairs), (across[i, j], up[i, j]), (0, height), ha="center",
+                textcoords="offset points")
 
 
 @figure("the sequel's finding, in a model of letters", "the sequel, pruning")
@@ -916,20 +953,21 @@ def letters_pruned(seed=0):
     counts = np.unique(np.linspace(0, U.size, 28).astype(int))
     by_size = [letter_loss(itf.keep(U, np.abs(U), count), model.b) for count in counts]
     by_effect = [letter_loss(itf.keep(U, F, count), model.b) for count in counts]
+    whole = letter_loss(U, model.b)
     slide, ax = new_slide("Most weights can go, if they go by what they do and not by their size")
     removed = 100 * (1 - counts / U.size)
     ax.plot(removed, by_size, "o-", color="0.6", label="smallest first")
     ax.plot(removed, by_effect, "o-", color=BLUE, label="least effective first")
-    ax.axhline(letter_loss(U, model.b), color="0.5", linewidth=1.5)
-    ax.text(0, letter_loss(U, model.b) - 0.02, "the whole model", va="top")
+    ax.axhline(whole, color="0.5", linewidth=1.5)
+    ax.text(0, whole - 0.02, "the whole model", va="top")
     ax.set_ylim(2.3, None)
     ax.set(xlabel="weights removed (%)", ylabel="loss (nats per letter)")
     ax.legend(loc="upper left")
     slide.numbers = {"cost of the least effective 70 %":
-                         letter_loss(itf.keep(U, F, round(0.3 * U.size)), model.b) - by_effect[-1],
+                         letter_loss(itf.keep(U, F, round(0.3 * U.size)), model.b) - whole,
                      "100 kept by size": letter_loss(itf.keep(U, np.abs(U), 100), model.b),
                      "100 kept by effectiveness": letter_loss(itf.keep(U, F, 100), model.b),
-                     "whole model": by_effect[-1], "none kept": by_effect[0]}
+                     "whole model": whole, "none kept": by_effect[0]}
     return slide
 
 
@@ -975,16 +1013,18 @@ def converged_geometry(seed=0):
     W = dense.model.W[:, stored(dense)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
-    weights = sparse.U[~np.eye(100, dtype=bool)]
-    slide, (left, right) = new_slide("Converged: dense features form opposite pairs and pentagons, "
-                                     "the weights of sparse ones pile up at an edge", columns=2)
+    off = ~np.eye(100, dtype=bool)
+    weights = sparse.U[off]
+    slide, (left, right) = new_slide("Converged: dense features form opposite pairs and "
+                                     "pentagons; weights of sparse ones pile up at an edge",
+                                     columns=2)
     left.hist(cosines, np.linspace(-1.025, 1.025, 83), color=ORANGE, log=True)
     numbers = {}
-    for angle, height in {180: 80, 144: 40, 72: 40}.items():
+    for angle, height in {180: 320, 144: 160, 72: 160}.items():
         cosine = np.cos(np.radians(angle))
         count = np.sum(np.abs(cosines - cosine) < 0.02)
         numbers[f"pairs at {angle} degrees"] = count
-        left.annotate(f"{angle}°", (cosine, max(count, 1)), (cosine, height * 4), ha="center",
+        left.annotate(f"{angle}°", (cosine, max(count, 1)), (cosine, height), ha="center",
                       arrowprops={"arrowstyle": "->", "lw": 2})
     left.set(title="density 0.25", xlabel="cosine of two features", ylabel="number of pairs",
              ylim=(0.7, 3000), xlim=(-1.2, 1.1))
@@ -995,7 +1035,7 @@ def converged_geometry(seed=0):
     right.set(title="density 0.001", xlabel="interference weight", ylabel="number of weights")
     numbers["largest at 0.001"] = weights.max()
     hidden = np.maximum(sparse.U, 0) <= -sparse.b[:, None]
-    numbers["alone invisible at 0.001"] = hidden[~np.eye(100, dtype=bool)].mean()
+    numbers["alone invisible at 0.001"] = hidden[off].mean()
     slide.numbers = numbers
     return slide
 
@@ -1025,26 +1065,23 @@ def correlated_sets(seed=0):
     left.legend(loc="upper left")
     variants = {"U\nless means": U - means, "diagonal\n+ means": U * ~off + means,
                 "diagonal": U * ~off}
-    numbers = {}
-    trained = []
-    refitted = []
-    for name, V in variants.items():
-        words = name.replace("\n", " ")
-        trained.append(itf.lifted_loss(V, model.b, *model.fresh))
-        refitted.append(itf.lifted_loss(V, model.b, *model.fresh, refit_bias=True))
-        numbers[f"{words}, trained"] = trained[-1]
-        numbers[f"{words}, refitted"] = refitted[-1]
     whole = itf.lifted_loss(U, model.b, *model.fresh)
-    right.bar(np.arange(3) - 0.2, np.array(trained) / whole, 0.38, color="0.4",
-              label="bias as trained")
-    right.bar(np.arange(3) + 0.2, np.array(refitted) / whole, 0.38, color="0.75",
-              label="bias refitted")
+    numbers = {}
+    for place, (name, V) in enumerate(variants.items()):
+        trained = itf.lifted_loss(V, model.b, *model.fresh) / whole
+        refitted = itf.lifted_loss(V, model.b, *model.fresh, refit_bias=True) / whole
+        right.bar(place - 0.2, trained, 0.38, color="0.4")
+        right.bar(place + 0.2, refitted, 0.38, color="0.75")
+        words = name.replace("\n", " ")
+        numbers[f"{words}, trained"] = trained
+        numbers[f"{words}, refitted"] = refitted
+    right.bar(0, 0, color="0.4", label="bias as trained")
+    right.bar(0, 0, color="0.75", label="bias refitted")
     right.axhline(1, color="0.5", linewidth=1.5)
     right.set(xticks=range(3), xticklabels=variants, ylabel="loss / the whole model's")
     right.set_ylim(0, 1.6 * right.get_ylim()[1])
     right.legend(loc="upper right")
-    slide.numbers = {name: value / whole for name, value in numbers.items()} | {
-        "mean, same set": inside.mean(), "mean, other set": between.mean()}
+    slide.numbers = numbers | {"mean, same set": inside.mean(), "mean, other set": between.mean()}
     return slide
 
 
@@ -1061,15 +1098,16 @@ def definitions(seed=0, steps=1000, density=0.3):
     slide, ax = new_slide("Definition 1 finds what the task asks for, the others what the model "
                           "uses")
     numbers = {}
-    for name, chosen in sets.items():
+    for place, (name, chosen) in enumerate(sets.items()):
         inside = np.count_nonzero(chosen & in_circuit)
         besides = np.count_nonzero(chosen & ~in_circuit)
-        ax.barh(name, inside, 0.6, color=GREEN)
-        ax.barh(name, besides, 0.6, inside, color=ORANGE)
-        ax.text(inside + besides + 4, name, f"{inside}" + (f" + {besides}" if besides else ""),
+        ax.barh(place, inside, 0.6, color=GREEN)
+        ax.barh(place, besides, 0.6, left=inside, color=ORANGE)
+        ax.text(inside + besides + 4, place, f"{inside}" + (f" + {besides}" if besides else ""),
                 va="center")
         numbers[f"{name} finds of A"] = inside / in_circuit.sum()
-    ax.set(xlabel="weights called real", ylim=(3.5, -0.5))
+    ax.set(xlabel="weights called real", yticks=range(4), yticklabels=sets,
+           ylim=(3.5, -0.5))                                     # the first one on top
     key(slide, green="in the circuit", orange="besides")
     slide.numbers = numbers
     return slide
@@ -1109,16 +1147,22 @@ def compressed_sensing(seed=0, steps=1000, density=0.3):
 
 # --- The command line -----------------------------------------------------------------------------
 
-def save(name, slide, seed, path):
-    """Write one figure under another name, then rename it: nobody ever sees half a file."""
+def save(slide, seed, path):
+    """Write one figure under another name, then rename it: nobody ever sees half a file.
+
+    A path that ends in .gif gets the film, with the last line of the slide's title if that says
+    what was set.
+    """
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         if path.suffix == ".gif":
+            _, line, settings = slide.get_suptitle().partition("\n")
             writer = PillowWriter(fps=3)
             with writer.saving(slide, part, dpi=100):
-                for step in (*FILM_STEPS, *FILM_STEPS[-1:] * 3):
+                for step in FILM_STEPS + 3 * FILM_STEPS[-1:]:    # the last picture stays
                     with matplotlib.style.context(STYLE, after_reset=True):
                         writer.fig = film_picture(seed, step)
+                    writer.fig.suptitle(writer.fig.get_suptitle() + line + settings)
                     writer.grab_frame()
         else:                                   # without dates: the same bytes every time
             dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -1146,12 +1190,13 @@ def settings_of(name, pairs):
     known = list(inspect.signature(FIGURES[name]).parameters)[1:]       # all but the seed
     settings = {}
     for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if key not in known:
-            raise ValueError(f"{name} has no setting {key}; it has: {', '.join(known) or 'none'}")
-        tm.require(equals and text, f"--set needs KEY=VALUE, got {pair!r}")
-        tm.require(key not in settings, f"{key} is set twice")
-        settings[key] = checked_setting(key, setting_from_text(key, text))
+        setting, equals, text = pair.partition("=")
+        require(setting != "seed", "for another seed, use --seed")
+        require(setting in known,
+                f"{name} has no setting {setting}; it has: {', '.join(known) or 'none'}")
+        require(equals and text, f"--set needs KEY=VALUE, got {pair!r}")
+        require(setting not in settings, f"{setting} is set twice")
+        settings[setting] = checked_setting(setting, setting_from_text(setting, text))
     return settings
 
 
@@ -1166,20 +1211,19 @@ def parse(arguments):
     parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png",
                         help="of all but the film, which is a gif")
     parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="of everything, 0 or more; default: 0")
+                        help="of all random numbers, 0 or more; default: 0")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                        help="settings of one figure, such as densities=0.5,0.1,0.03; any other "
-                        "word lists those that it has")
+                        help="settings of one figure, such as densities=0.5,0.1,0.03; --list says "
+                        "which it has")
     parser.add_argument("--show", action="store_true", help="open them in windows, at the end")
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            tm.require(name in FIGURES,
-                       f"no figure named {name}; there are: {', '.join(FIGURES)}")
+            require("=" not in name, f"did you mean --set {name}?")
+            require(name in FIGURES, f"no figure named {name}; there are: {', '.join(FIGURES)}")
         tm.whole_number("--seed", options.seed, least=0)
-        tm.require(not options.set or len(options.names) == 1,
-                   "--set needs the name of one figure")
-        tm.require(not options.show or options.format == "png", "--show needs --format png")
+        require(not options.set or len(options.names) == 1, "--set needs the name of one figure")
+        require(not options.show or options.format == "png", "--show needs --format png")
         options.settings = settings_of(options.names[0], options.set) if options.set else {}
         is_what_if = options.set or options.seed
         options.out = options.out or pathlib.Path("what_if" if is_what_if else "figures")
@@ -1196,23 +1240,24 @@ def file_name(name, options):
     changed = changed_settings(FIGURES[name], {"seed": options.seed, **options.settings})
     parts = [name] + [f"{setting}={text}" for setting, text in changed.items()]
     suffix = "gif" if name == "training" else options.format
-    return "-".join(parts).replace(" ", "space") + f".{suffix}"
+    return "-".join(parts) + f".{suffix}"
 
 
 def list_figures():
-    """Print the question, the status and the source of each figure."""
+    """Print the question, the status, the source and the settings of each figure."""
     for name, build in FIGURES.items():
-        question = inspect.getdoc(build).splitlines()[0]
-        print(f"{name:19} {question}\n{'':19} {build.status}; {build.source}")
+        settings = ", ".join(list(inspect.signature(build).parameters)[1:]) or "none"
+        print(f"{name:19} {inspect.getdoc(build).splitlines()[0]}")
+        print(f"{'':19} {build.status} | {build.source} | settings: {settings}")
 
 
 def make(name, options):
-    """Make and save one figure. Returns its path and its headline."""
+    """Make and save one figure. Returns its path and its headline, the first of its numbers."""
     path = options.out / file_name(name, options)
     slide = FIGURES[name](options.seed, **options.settings)
-    save(name, slide, options.seed, path)
-    label, value = next(iter(slide.numbers.items()))
-    return path, f"{label}: {value:.3g}"
+    save(slide, options.seed, path)
+    headlines = [f"{label}: {value:.3g}" for label, value in slide.numbers.items()]
+    return path, headlines[0] if headlines else "no numbers"
 
 
 def main(arguments=None):
@@ -1228,6 +1273,8 @@ def main(arguments=None):
         try:
             made[name], outcome = make(name, options)
             outcome = f"{outcome} -> {made[name]}"
+        except BadSetting as error:
+            outcome = f"FAILED: {error}"
         except Exception as error:
             traceback.print_exc()               # whose line it was, and which
             outcome = f"FAILED: {type(error).__name__}: {error}"

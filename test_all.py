@@ -3304,7 +3304,7 @@ def test_letter_loss_is_the_cross_entropy_on_english():
 
 
 def test_the_film_is_a_gif_with_its_last_picture_held(quick, tmp_path):
-    plots.save("training", plots.training(0), 0, tmp_path / "film.gif")
+    plots.save(plots.training(0), 0, tmp_path / "film.gif")
     head, *frames = (tmp_path / "film.gif").read_bytes().split(b"\x21\xf9\x04")
     delays = [int.from_bytes(frame[1:3], "little") for frame in frames]
     assert head[:6] == b"GIF89a"
@@ -3330,17 +3330,19 @@ WRONG_COMMANDS = {
     "a setting of no figure": ("--set density=1", "--set needs the name of one figure"),
     "a setting of another figure": ("pentagon --set density=1", "pentagon has no setting density"),
     "a setting of a figure without any": ("training --set step=30", "it has: none"),
-    "code for a number": ("pentagon --set decay=os.exit()", "decay must be above 0"),
+    "code for a number": ("pentagon --set decay=os.exit()", "decay must be a number above 0"),
     "a setting without a value": ("pentagon --set densities=", "needs KEY=VALUE"),
     "a setting without =": ("pentagon --set densities", "needs KEY=VALUE"),
+    "a setting without --set": ("branches density=0.8", "did you mean --set density=0.8?"),
+    "a seed among the settings": ("law --set seed=1", "for another seed, use --seed"),
     "a setting twice": ("pentagon --set n=6 --set n=7", "n is set twice"),
-    "a word for a list": ("law --set densities=high", "densities must be above 0 and at most 1"),
-    "a density of 0": ("law --set densities=0.5,0", "densities must be above 0 and at most 1"),
+    "a word for a list": ("law --set densities=high", "densities must be a number above 0 and at most 1"),
+    "a density of 0": ("law --set densities=0.5,0", "densities must be a number above 0 and at most 1"),
     "an empty list": ("law --set densities=[]", "densities must have at least one entry"),
     "half a feature": ("pentagon --set n=5.5", "n must be a whole number, 1 or more, got 5.5"),
-    "a vote that is no vote": ("one_target --set vote=maybe", "vote must be True or False"),
+    "a vote that is no vote": ("one_target --set vote=maybe", "vote must be True or False (yes or no"),
     "no letter": ("letters --set letter=qu", "letter must be one of a to z"),
-    "another kind of feature": ("law --set kinds=normal", "kinds must be uniform, binary or both"),
+    "another kind of feature": ("law --set kinds=normal", "kinds must be uniform, or binary, or uniform,binary"),
     "windows for a vector drawing": ("circuit --show --format svg", "--show needs --format png"),
 }
 
@@ -3382,7 +3384,7 @@ def test_kinds_and_letters_are_words():
 
 def test_bad_settings_are_refused_before_any_training(monkeypatch):
     monkeypatch.setattr(itf, "train", None)
-    with pytest.raises(ValueError, match="densities must be above 0"):
+    with pytest.raises(ValueError, match="densities must be a number above 0"):
         plots.law(densities=[0.5, 7])
     with pytest.raises(ValueError, match="steps must be a whole number"):
         plots.branches(steps=0.5)
@@ -3425,11 +3427,59 @@ def test_the_list_tells_question_status_and_source_and_makes_no_folder(
     assert code == 0 and not list(tmp_path.iterdir())
     assert "circuit             What is a virtual weight? " in out
     for build in plots.FIGURES.values():
-        assert f"{build.status}; {build.source}" in out
+        assert f"{build.status} | {build.source} | settings: " in out
 
 
 def test_a_returned_figure_shows_in_a_notebook(quick):
     assert plots.circuit()._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_settings_that_do_not_fit_each_other_are_told_without_a_traceback(capsys, tmp_path):
+    code, out, err = command(capsys, "pentagon", "--set", "n=2", "--out", tmp_path)
+    assert code == 1 and err == ""
+    assert "FAILED: n must be larger than m, got n = 2 and m = 2" in out
+
+
+def test_a_figure_of_your_own_needs_a_docstring_and_may_have_any_setting(monkeypatch):
+    monkeypatch.setattr(plots, "FIGURES", dict(plots.FIGURES))
+
+    def histogram(seed=0, bins=41):
+        """How many? So many."""
+        return plots.new_slide(f"{bins} bins")[0]
+
+    build = plots.figure("ours", "a test")(histogram)
+    assert build(bins=7).get_suptitle() == "7 bins\n(bins = 7)"
+    histogram.__doc__ = None
+    with pytest.raises(ValueError, match="histogram needs a docstring"):
+        plots.figure("ours", "a test")(histogram)
+
+
+def test_a_figure_without_numbers_is_saved_and_says_so(capsys, monkeypatch, tmp_path):
+    def bare(seed=0):
+        return plots.new_slide("title")[0]
+
+    monkeypatch.setitem(plots.FIGURES, "bare", bare)
+    code, out, _ = command(capsys, "bare", "--out", tmp_path)
+    assert code == 0 and "no numbers -> " in out
+
+
+def test_the_film_says_in_each_picture_what_was_set(quick, monkeypatch, tmp_path):
+    titles = []
+    plain_frame = plots.PillowWriter.grab_frame
+
+    def record(writer):
+        titles.append(writer.fig.get_suptitle())
+        plain_frame(writer)
+
+    monkeypatch.setattr(plots.PillowWriter, "grab_frame", record)
+    plots.save(plots.training(4), 4, tmp_path / "film.gif")
+    assert len(titles) == 5 and all(title.endswith("\n(seed = 4)") for title in titles)
+
+
+def test_what_is_removed_goes_from_little_to_much_however_it_is_written(quick):
+    slide = plots.crossover(3, percents=(100, 10))
+    same(slide.axes[0].lines[1].get_xdata(), [0, 10, 100])
+    assert "100 % removed" in slide.numbers
 
 
 def test_a_bug_in_a_figure_shows_its_line_and_stops_no_other_figure(
@@ -3452,10 +3502,10 @@ def test_a_bug_in_a_figure_shows_its_line_and_stops_no_other_figure(
 def test_a_figure_is_the_same_bytes_at_any_date_and_setting(quick, monkeypatch, tmp_path, suffix):
     once = tmp_path / f"once.{suffix}"
     again = tmp_path / f"again.{suffix}"
-    plots.save("circuit", plots.circuit(), 0, once)
+    plots.save(plots.circuit(), 0, once)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")        # to matplotlib it is 1970 now
     with matplotlib.rc_context({"axes.grid": True, "savefig.bbox": "tight"}):
-        plots.save("circuit", plots.circuit(), 0, again)
+        plots.save(plots.circuit(), 0, again)
     assert once.read_bytes() == again.read_bytes(), "a date, an id or a setting is in it"
 
 
@@ -4042,11 +4092,11 @@ CLAIMS = [
           "ours", "and what they do, beside the right ones"),
     Claim("letter_facts", "P(never follow) after q", 0.03, 0.10,
           "ours", "which are outvoted"),
-    Claim("pentagon", "stored at the lowest density", 5, 5,
+    Claim("pentagon", "stored at density 0.05", 5, 5,
           "reproduced", "five features in a plane"),
-    Claim("pentagon", "own weight", 1.29, 1.31,
+    Claim("pentagon", "own weight, last", 1.29, 1.31,
           "reproduced", "an own weight makes up for the bias"),
-    Claim("pentagon", "narrowest gap (degrees)", 70, 72,
+    Claim("pentagon", "narrowest gap, last (degrees)", 70, 72,
           "reproduced", "a regular pentagon has 72"),
     Claim("unavoidable", "price times share, alone", 1.00, 1.01,
           "known", "1 / share is the least,"),
@@ -4068,7 +4118,7 @@ CLAIMS = [
           "reproduced", "but not if the bias is fixed"),
     Claim("weight_histograms", "real below the top 1 % of interference", 0.31, 0.34,
           "reproduced", "no threshold separates the two"),
-    Claim("weight_histograms", "real among as many tallest", 0.57, 0.62,
+    Claim("weight_histograms", "real share of as many tallest", 0.57, 0.62,
           "ours", "of the tallest, so many are real"),
     Claim("weight_histograms", "real", 139, 176,
           "ours", "real weights, of 4,224 parameters"),
@@ -4422,13 +4472,13 @@ CLAIMS = [
           "ours", "activations know less early"),
     Claim("stages", "ERA, 10000 steps", 0.79, 0.85,
           "ours", "and more late"),
-    Claim("crossover", "all removed", 1.40, 1.55,
+    Claim("crossover", "100 % removed", 1.40, 1.55,
           "ours", "all positive interference removed:"),
-    Claim("crossover", "all removed, derived", 1.23, 1.31,
+    Claim("crossover", "100 % removed, derived", 1.23, 1.31,
           "derived", "half of the rise is derived,"),
-    Claim("crossover", "all removed, added up", 0.87, 0.90,
+    Claim("crossover", "100 % removed, added up", 0.87, 0.90,
           "expected", "single effects promise a gain,"),
-    Claim("crossover", "all removed, refitted", 0.80, 0.84,
+    Claim("crossover", "100 % removed, refitted", 0.80, 0.84,
           "ours", "and refitted biases bring it"),
     Claim("pruned_loss", "1 % by weight", 0.73, 0.85,
           "ours", "1 % of the weights is better than all,"),
@@ -4578,8 +4628,8 @@ def relations(seed):
     yield "the product is ahead of ERA at every stage", (
         stages["lead of ERA × cosine over ERA, least"] > 0)
     yield "one by one these weights harm, together they help, refitted they only harm", (
-        crossover["all removed, refitted"] < crossover["all removed, added up"] < 1
-        < crossover["all removed, derived"] < crossover["all removed"])
+        crossover["100 % removed, refitted"] < crossover["100 % removed, added up"] < 1
+        < crossover["100 % removed, derived"] < crossover["100 % removed"])
     yield "1 % of the weights: better than all, and the better the score the better", (
         pruned["1 % by second order (needs answers)"] < pruned["1 % by ERA × cosine"]
         < pruned["1 % by weight"] < 1 < pruned["1 % at random"])
