@@ -567,10 +567,12 @@ def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
         sticks(below, 1000 * model.dL[i], real, width=9)
         below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
         key(slide, green="real: it helps", orange="all others")
-    for letter, j in zip("ABCDEFGHIJ", lettered):
-        above.text(j, model.U[i, j], letter, ha="center", va="bottom", weight="bold")
+    for place, j in enumerate(lettered):
+        step = 20 * (place % 2)                 # every second one higher, as they may be neighbours
+        above.annotate("ABCDEFGHIJ"[place], (j, model.U[i, j]), (0, 2 + step), ha="center",
+                       textcoords="offset points", weight="bold")
     above.set_ylabel("weight")
-    above.margins(y=0.15)
+    above.margins(y=0.25)
     slide.numbers = {"real": real.sum(), "real among as many tallest": right}
     return slide
 
