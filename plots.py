@@ -557,7 +557,7 @@ def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
         slide, above = new_slide(f"Which of these ten weights are real? {real[lettered].sum()} are")
         above.vlines(range(128), 0, model.U[i], color="black", linewidth=6)
         above.axhline(0, color="0.5", linewidth=1)
-        above.set(xlim=(-1, 128), xlabel="source j")
+        above.set(xlim=(-1, 133), xlabel="source j")
     else:
         but = "but only " if right < real.sum() else ""
         title = f"{real.sum()} of this target's 128 weights are real, {but}{right} of its " \
@@ -565,14 +565,15 @@ def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
         slide, (above, below) = new_slide(title, rows=2, sharex=True)
         sticks(above, model.U[i], real, width=9)
         sticks(below, 1000 * model.dL[i], real, width=9)
-        below.set(xlim=(-1, 128), xlabel="source j", ylabel="helpful-\nness × 1000")
+        below.set(xlim=(-1, 133), xlabel="source j", ylabel="helpful-\nness × 1000")
         key(slide, green="real: it helps", orange="all others")
-    for place, j in enumerate(lettered):
-        step = 20 * (place % 2)                 # every second one higher, as they may be neighbours
-        above.annotate("ABCDEFGHIJ"[place], (j, model.U[i, j]), (0, 2 + step), ha="center",
-                       textcoords="offset points", weight="bold")
-    above.set_ylabel("weight")
-    above.margins(y=0.25)
+    top = 1.35 * model.U[i].max()
+    across = -5
+    for letter, j in zip("ABCDEFGHIJ", lettered):
+        across = max(j, across + 5)             # letters side by side, with a line to their stick
+        above.annotate(letter, (j, model.U[i, j]), (across, top), ha="center", weight="bold",
+                       arrowprops={"arrowstyle": "-", "color": "0.6"})
+    above.set(ylabel="weight", ylim=(None, 1.25 * top))
     slide.numbers = {"real": real.sum(), "real among as many tallest": right}
     return slide
 

@@ -3596,7 +3596,7 @@ def test_readme_commands_are_accepted(monkeypatch, tmp_path):
 @about_our_own_code
 def test_readme_names_only_what_is_there():
     known = set(vars(tm)) | set(vars(itf)) | set(vars(plots))
-    known |= {"W_up", "mean", "F", "train_"}
+    known |= {"W_up", "mean", "F", "train_", "importance"}
     for name in re.findall(r"`([A-Za-z_]+)`", README):
         assert name in known or name in dir(tm.TiedModel), f"{name} is nothing of ours"
 
