@@ -421,12 +421,13 @@ def running_sums(scores, values):
 
 
 def precision_recall(scores, is_real):
-    """(precision, recall) of what is kept, from the best score down, one point for each score.
+    """(precision, recall) of what is kept, from the best score down: a point for each new score.
+
+    scores: of any shape. is_real: booleans of the same shape. Raises ValueError if nothing is real.
 
     precision: which share of the kept weights is real. recall: which share of the real weights is
     kept. Example: scores [3, 1, 2, 1], of which the first two are real. Keep the 3; then also the
     2; then all four, as the two 1 are a tie. Precision is [1, 1/2, 1/2], and recall [1/2, 1/2, 1].
-    is_real: booleans in the shape of scores. Raises ValueError if nothing is real.
     """
     is_real = booleans("is_real", is_real, np.shape(scores))
     found, counts = running_sums(scores, is_real)

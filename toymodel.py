@@ -203,9 +203,9 @@ def squared_error(z, y, importance):
     y = np.asarray(y, np.result_type(y, np.float32))                    # whole numbers too
     error = relu(z) - y                                                 # (B, n), y_hat - y
     gate = z > 0                                                        # (B, n)
-    weighted = importance * error                                       # (B, n)
-    L = np.vdot(weighted, error) / B                                    # vdot: sum of all products
-    g = 2 / B * weighted * gate                                         # (B, n)
+    weighted = importance / B * error                                   # (B, n)
+    L = np.vdot(weighted, error)                                        # vdot: sum of all products
+    g = 2 * weighted * gate                                             # (B, n)
     return float(L), g
 
 
@@ -308,7 +308,10 @@ class TiedModel(Model):
         return self.W.T @ self.W
 
     def backward(self, x, y, importance):
-        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        """The loss, and a dict with the gradients of "W" and "b".
+
+        Nothing is checked here: x, y (B, n) and importance (n,) are arrays that fit.
+        """
         h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
         z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
@@ -458,13 +461,15 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
 
     rng: as in `generator`. The batches come from a stream spawned from it, so that they share no
     random number with a model that was initialised with the same seed.
-    schedule: "constant", or "cosine": the learning rate falls along half a wave towards 0.
+    schedule: "constant", or "cosine": the learning rate falls along half a wave, from its full
+    value at the first step towards 0, which step number `steps` would have.
     snapshots: numbers of updates after which to keep a copy of all parameters (0: the start).
     only: names of the parameters to train; None trains all. progress: a function, called as
     progress(updates done, steps) after each update.
 
-    Returns an object with .losses (steps,), each measured before its update, and .snapshots, a dict
-    from the number of updates to a dict of copied parameters. Raises FloatingPointError as soon as
+    The loss counts targets by the task's importance. Returns an object with .losses (steps,), each
+    measured before its update, and .snapshots, a dict from the number of updates to a dict of
+    copied parameters. Raises FloatingPointError as soon as
     the loss is not finite, ValueError or TypeError for arguments that make no sense.
     """
     require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
