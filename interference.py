@@ -196,8 +196,9 @@ def second_order(U, b, x, y, importance=None):
 #
 #   5. Assume that E[e] = 0. Training a bias makes the mean error zero where the gate is open. What
 #      this leaves out is the examples in which only the removal opens it.
-#   6. Assume that Cov(e', D) = 0. Nobody asked for an interference weight, so the error without it
-#      should be uncorrelated with what it did. For other weights this is wrong.
+#   6. Assume that Cov(e', D) = 0. Nobody asked for an interference weight, so neither the output
+#      without it nor the right answer depends on its source. If features are independent, e' is
+#      then uncorrelated with D, up to the choice of acting examples. For other weights it is not.
 #   7. What remains is the law: dL = p (M^2 - V), squared mean minus variance.
 #   8. Suppose that the gate stays open, so that D = -U_ij x_j, and that whether it is open has
 #      little to do with x_j. Divide dL by the effectiveness p (M^2 + V), and the weight cancels:

@@ -266,10 +266,12 @@ def letters(seed=0, letter="q"):
         k = tm.LETTERS.index(source)
         column[0].set_title(f"after {named(source)}", weight="bold")
         letter_column(column, pairs[:, k], U[:, k], dL[:, k])
-    for ax, name in zip(axes[:, 0], ("in\nEnglish", "weight", "helpful-\nness")):
+    for ax, name in zip(axes[:, 0], ("in\nEnglish", "weight\n(grey:\nagainst)", "helpful-\nness")):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
     key(slide, green="a letter that follows", orange="one that never follows")
     slide.numbers = {"loud wrong votes": len(others),
+                     "loudest wrong vote / loudest right one":
+                         U[~follows[:, j], j].max() / loudest_right,
                      "their help / that of the right ones":
                          np.abs(dL[loud, j]).sum() / dL[follows[:, j], j].sum()}
     return slide
@@ -277,9 +279,10 @@ def letters(seed=0, letter="q"):
 
 def letter_column(axes, counts, weights, dL):
     """Three rows of 27 bars for one source: English, the model's weights, their helpfulness."""
-    follows = counts > 0
-    colors = np.where(follows, GREEN, ORANGE)
     for ax, row in zip(axes, (counts, weights, dL)):
+        colors = np.where(counts > 0, GREEN, ORANGE)
+        if row is weights:
+            colors[row < 0] = "0.75"                             # votes against
         ax.bar(range(27), row, 0.8, color=colors)
         ax.axhline(0, color="0.5", linewidth=1)
         ax.set(yticks=(), xticks=(), xlim=(-1, 27))
@@ -598,6 +601,7 @@ def two_models(seed=0):
     early = itf.simple_model(seed)
     early_other = itf.simple_model(seed, start=seed + 1)
     slide.numbers = {"r, another start": r_other, "r, same start, other data": r_same,
+                     "own weight": model.U.diagonal().mean(),
                      "r, another start, 300 steps":
                          correlation(early.U, early_other.U, ~early.is_real)}
     return slide

@@ -9,6 +9,11 @@ This file has the models, their training, and the tasks they are trained on. `in
 what the weights of a trained model mean. `python toymodel.py` prints how far every gradient below
 is from finite differences.
 
+Some words. A *source* is an input feature, and a *target* is an output. Multiply a model's
+matrices out, and U_ij says how strongly source j drives target i. These are its *virtual weights*,
+because most models do not store them but compute them from smaller matrices. The *circuit* of a
+task is the weights that it asks for.
+
 Notation, in every file. Papers write an example as a column, h = W x. In this code an example is a
 *row* of an array, so that the same product reads h = x @ W.T.
 
@@ -33,7 +38,7 @@ The loss is a mean over examples and a sum over targets. (Two models add a penal
 
 One derivation serves all models. Each of them computes z_bi = sum_j U_ij x_bj + b_i, and they
 differ only in what U is made of. Apply the chain rule from the loss backwards. The *gate* of target
-i is 1 where z_i > 0, because there the relu lets z through; elsewhere it is 0.
+i is 1 in the examples with z_i > 0, where the relu lets z through, and 0 in the others.
 
     error_bi = y_hat_bi - y_bi                            error = y_hat - y
     g_bi = dL/dz_bi                                       g = 2 / B * importance * error * gate
@@ -50,7 +55,7 @@ shared dimensions k of W_up_ik W_down_kj, the chain rule gives
     tied     W plays both parts, W_down = W and W_up = W.T, so its two derivatives add up:
                                                           dW = dW_down + dW_up.T
                                                              = W @ dU + W @ dU.T
-    lifted   U itself is trained; a penalty l1 sum|U| adds l1 sign(U) to dU
+    lifted   U is free, and itself trained; a penalty l1 sum|U| adds l1 sign(U) to dU
     masked   U = V * s, with fixed weights V and a switch s = sigmoid(logits) between 0 and 1 for
              each, at a price:                            dlogits = (dU * V + penalty) * s * (1 - s)
 
@@ -132,8 +137,9 @@ def whole_number(name, value, least):
 
 
 def is_number(value):
-    """Whether this is one real number (True and False are none)."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    """Whether this is one real number (True and False do not count)."""
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def positive_number(name, value):
@@ -189,9 +195,10 @@ def relu(z):
 
 
 def softmax(z):
-    """exp(z) over its sum along the last axis: numbers of any size become probabilities."""
-    powers = np.exp(z - z.max(axis=-1, keepdims=True))      # a common factor prevents overflow
-    return powers / powers.sum(axis=-1, keepdims=True)
+    """exp(z) over its sum along the last axis: each row becomes probabilities."""
+    z = z - z.max(axis=-1, keepdims=True)       # changes no ratio, and prevents overflow
+    exponentials = np.exp(z)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def squared_error(z, y, importance):
@@ -246,7 +253,8 @@ class Model:
     def forward(self, x):
         """The model's output y_hat (B, n) for features x (B, n).
 
-        One line for all models, as all of them have a U. Raises as `real_array` does.
+        It forms U, to be one line for all models; `backward`, which runs in every step, does not.
+        Raises as `real_array` does.
         """
         x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
         return relu(x @ self.virtual_weights().T + self.b)      # (B, n) @ (n, n) -> (B, n)
@@ -278,7 +286,7 @@ class Model:
 class TiedModel(Model):
     """y_hat = relu(x @ W.T @ W + b): one matrix stores the features and reads them.
 
-    W (m, n), whose column j is where feature j is stored, and b (n,).
+    Column j of W (m, n) is the direction that stores feature j. b (n,) is the bias.
     """
 
     trains = ("W", "b")
@@ -316,9 +324,9 @@ class TiedModel(Model):
         z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
         db = g.sum(axis=0)                  # (B, n) -> (n,)
-        dW_up_T = h.T @ g                   # W @ dU.T: (m, B) @ (B, n) -> (m, n)
+        dW_up_T = h.T @ g                   # W @ dU.T, as h.T = W @ x.T:    (m, B) @ (B, n)
         dh = g @ self.W.T                   # (B, n) @ (n, m) -> (B, m)
-        dW_down = dh.T @ x                  # W @ dU:   (m, B) @ (B, n) -> (m, n)
+        dW_down = dh.T @ x                  # W @ dU,   as dh.T = W @ g.T:   (m, B) @ (B, n)
         return L, {"W": dW_down + dW_up_T, "b": db}
 
 
@@ -437,7 +445,7 @@ class Adam:
     def step(self, gradients, learning_rate=None):
         """Change every parameter in place, given a dict with the gradient of each.
 
-        gradients: may hold others too. learning_rate: 0 or more, for this one step.
+        gradients: entries of other names are ignored. learning_rate: 0 or more, for this one step.
         """
         if learning_rate is None:
             learning_rate = self.learning_rate
@@ -481,12 +489,11 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     snapshots = set(snapshots)
     require(snapshots <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
     parameters = model.parameters
-    trained = parameters
-    if only is not None:
-        only = only if isinstance(only, str) else tuple(only)
-        require(not isinstance(only, str) and set() < set(only) <= set(parameters),
-                f"only must be a collection of names from {tuple(parameters)}, got {only!r}")
-        trained = {name: parameters[name] for name in only}
+    require(not isinstance(only, str), f"only must be a collection of names, got {only!r}")
+    names = set(parameters if only is None else only)
+    require(set() < names <= set(parameters),
+            f"only must be a collection of names from {tuple(parameters)}, got {only!r}")
+    trained = {name: p for name, p in parameters.items() if name in names}
 
     data = generator(rng).spawn(1)[0]
     adam = Adam(trained, learning_rate)
@@ -665,7 +672,8 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     n = whole_number("n_features", n_features, least=1)
     n_blocks = whole_number("n_blocks", n_blocks, least=1)
     require(n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
-    require(0 < weight_density <= 1, f"weight_density must be in (0, 1], got {weight_density}")
+    require(is_number(weight_density) and 0 < weight_density <= 1,
+            f"weight_density must be in (0, 1], got {weight_density!r}")
     require(is_number(bias), f"bias must be one number, got {bias!r}")
     true_or_false("binary", binary)
     check_density(density, n)
@@ -762,7 +770,7 @@ class LetterTask:
         self.pairs = real_array("pairs", pairs, ("n", "n")).copy()
         require(self.pairs.min() >= 0 and np.isclose(self.pairs.sum(), 1),
                 "pairs must be 0 or more, and add up to 1")
-        self.pairs /= self.pairs.sum()                          # exactly, or NumPy will not draw
+        self.pairs /= self.pairs.sum()                          # up to rounding, as NumPy asks
         self.pairs.flags.writeable = False
 
     def batch(self, rng, batch_size):
