@@ -74,14 +74,14 @@ def ablations(U, b, x, replacement=None):
 
     Yields j; the rows (R,) of x in which anything can change; the outputs y_hat (R, n) there; and
     D (R, n), in whose column i is the change of output i if U_ij is ablated. Examples are taken in
-    chunks, and each j comes once for each chunk: add up what is yielded. replacement (n,): what an
-    ablated weight sends instead of U_ij x_j is U_ij times this; by default 0.
+    chunks, and each j comes once for each chunk: add up what is yielded. replacement (n,): an
+    ablated weight sends U_ij replacement_j instead of U_ij x_j; by default 0.
     """
     if replacement is None:
         replacement = np.zeros(len(U), U.dtype)
     weights_of = np.ascontiguousarray(U.T)                      # row j: the weights of source j
     active = max(1, np.count_nonzero(x - replacement))
-    chunk = 1 + 2**16 * len(x) // active                        # so that R n is about 2^16 numbers
+    chunk = 1 + 2**16 * len(x) // active        # so that R n is about 2^16 numbers: in the cache
     for start in range(0, len(x), chunk):
         x_chunk = x[start:start + chunk]
         z = x_chunk @ U.T + b                                   # (chunk, n)
@@ -113,7 +113,7 @@ def effectiveness(U, b, x, importance=None, mean=False):
     U, b, x = checked_weights(U, b, x)
     F = np.zeros(U.shape)
     for j, rows, before, D in ablations(U, b, x, mean_of(x, mean)):
-        F[:, j] += np.einsum("ri,ri->i", D, D)
+        F[:, j] += np.einsum("ri,ri->i", D, D)                  # the sum over r of D_ri^2
     return checked_importance(importance, len(U)) * F / len(x)
 
 
@@ -194,14 +194,16 @@ def second_order(U, b, x, y, importance=None):
 #
 #          dL = p (M^2 - V)  +  2 p M E[e]  +  2 p Cov(e', D)          exactly, for any weight
 #
-#   5. Assume that E[e] = 0. Training a bias makes the mean error zero where the gate is open. What
-#      this leaves out is the examples in which only the removal opens it.
+#   5. Assume that E[e] = 0. The slope of the loss along the bias is 2 E[gate e], over all examples,
+#      and training makes it zero: the mean error is zero where the gate is open before the removal.
+#      Left out are the examples in which only the removal opens the gate.
 #   6. Assume that Cov(e', D) = 0. Nobody asked for an interference weight, so neither the output
-#      without it nor the right answer depends on its source. If features are independent, e' is
-#      then uncorrelated with D, up to the choice of acting examples. For other weights it is not.
+#      without it nor the right answer depends on its source. If features are independent and the
+#      removal changes no gate, D = -U_ij x_j is then uncorrelated with e'. Where a gate changes, D
+#      depends on other features, too. For weights of the circuit the answer depends on x_j.
 #   7. What remains is the law: dL = p (M^2 - V), squared mean minus variance.
 #   8. Suppose that the gate stays open, so that D = -U_ij x_j, and that whether it is open has
-#      little to do with x_j. Divide dL by the effectiveness p (M^2 + V), and the weight cancels:
+#      nothing to do with x_j. Divide dL by the effectiveness p (M^2 + V), and the weight cancels:
 #      dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1. For features of density s this is
 #      3 s / 2 - 1 if they are uniform where active, and 2 s - 1 if binary.
 #
@@ -230,7 +232,7 @@ def acting_moments(U, b, x):
     mean = np.zeros(U.shape)
     F = np.zeros(U.shape)
     for j, rows, before, D in ablations(U, b, x):
-        opened[:, j] += np.count_nonzero((before == 0) & (D > 0), axis=0)
+        opened[:, j] += np.count_nonzero((before == 0) & (D > 0), axis=0)      # by the ablation
         mean[:, j] += D.sum(axis=0)
         F[:, j] += np.einsum("ri,ri->i", D, D)
     gate_open = np.count_nonzero(x @ U.T + b > 0, axis=0)[:, None]      # (n, 1)
@@ -272,7 +274,7 @@ def predicted_removal(U, b, x, removed, refit_bias=False, importance=None):
     D_i is now the change of target i if all weights with `removed` (n, n) true are set to 0. The
     law is the same, summed over targets: sum_i importance_i p_i (M_i^2 - V_i).
     refit_bias: a refitted bias takes M off the new error, and E[(e' - M)^2] - E[e^2] is the same
-    without M^2: - sum_i importance_i p_i V_i.
+    without M^2, as long as the shift changes no gate: - sum_i importance_i p_i V_i.
     """
     U, b, x = checked_weights(U, b, x)
     removed = booleans("removed", removed, U.shape)
@@ -296,7 +298,7 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, o
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
     penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
-    example would never open, so a bias is first raised, if need be, to where the mean of z is 0.
+    example would never open, so every bias starts high enough that the mean of z is 0 or more.
     only=("U",) keeps b as it is, and the weights have to make up for it.
     Returns (U_star (n, n), b_star (n,)), which belong together.
     """
@@ -327,7 +329,7 @@ def row_space(U):
     """V (r, n): orthonormal rows that span the rows of U; r is the rank of U.
 
     V.T @ V projects on that space, which is all that the m shared dimensions can carry. A singular
-    value counts if, over the largest one, it is above rounding: n times the precision of U's dtype.
+    value counts if it exceeds n times the precision of U's dtype times the largest one.
     """
     U = real_array("U", U, ("n", "n"))
     require(U.any(), "U must not be all zeros")
@@ -349,8 +351,8 @@ def cosine_score(U):
 
     Target i reads along row U_i. With P = V.T @ V the projection on the rows of U (`row_space`),
     column P_j is what is left of source j in the shared dimensions. As U P = U, the weight U_ij is
-    the inner product of the two, and this score is the weight without their lengths. It is 0 where
-    a length is 0. Needs no example.
+    the inner product of the two, and this score is the weight divided by both lengths. It is 0
+    where a length is 0. Needs no example.
     """
     U = real_array("U", U, ("n", "n"))
     stored = np.sqrt(shares(U))                                 # (n,), |P_j|, as |P_j|^2 = P_jj
@@ -458,8 +460,8 @@ def average_precision(precision, recall):
 def loss_gain(scores, dL):
     """The sum of `helpfulness` over what is kept, one point for each score, as `precision_recall`.
 
-    The note's horizontal axis. Single effects do not add up to the effect of all; the loss itself
-    is `lifted_loss` of `keep`.
+    The horizontal axis of the note's figure 17. Single effects do not add up to the effect of all;
+    the loss itself is `lifted_loss` of `keep`.
     """
     return running_sums(scores, dL)[0]
 
@@ -538,7 +540,8 @@ def letter_effects(U, b, pairs):
       1. After letter j, softmax divides exp(z_i) by the sum of all exponentials. Ablating U_ij
          lowers z_i by U_ij, and multiplies the sum by R_ij = 1 + y_hat_ij (exp(-U_ij) - 1).
       2. So log y_hat changes by -log R_ij for every letter, and for letter i by -U_ij besides.
-      3. Average its fall over what really follows, and over what the model expects:
+      3. Average the fall of log y_hat over what really follows, and over what the model expects.
+         The weight acts only after letter j, hence the c_j:
 
              helpfulness    c_j (y_ij U_ij + log R_ij)          the rise of the cross-entropy
              effectiveness  c_j (y_hat_ij U_ij + log R_ij)      the mean KL divergence
@@ -610,25 +613,25 @@ def sparse_code(atoms, rows, penalty):
 def code_of_one(D, w, penalty):
     """The code c (p,) of one row w (m,) in atoms D (m, p) of length 1.
 
-    Active set (Lawson and Hanson 1974). Go from c straight to the best code with the atoms in use,
-    which is a linear system. Where an atom would become negative on the way, stop there and drop
-    it. Once none does, take in the atom with the most negative slope, until there is none. The loss
-    falls each time, so no set of atoms is used twice, and the search ends.
+    Active set (Lawson and Hanson 1974). Move c towards the best code with the atoms in use, where
+    all their slopes are 0: a linear system. If a coefficient reaches 0 on the way, stop there and
+    drop its atom. On arrival, take in the atom with the most negative slope, and end if there is
+    none. Each arrival has a lower loss than the one before, so no set of atoms is arrived at twice.
     """
     c = np.zeros(D.shape[1])
     in_use = np.zeros(D.shape[1], bool)
     tolerance = 1e-9 * np.linalg.norm(w)
     for step in range(100 * D.shape[1]):
-        used = D[:, in_use]                                     # (m, k)
+        used = D[:, in_use]                                     # (m, k), at first no column
         overlap = used.T @ used + 1e-12 * np.eye(used.shape[1])     # never quite singular
         goal = np.zeros_like(c)
-        goal[in_use] = np.linalg.solve(overlap, used.T @ w - penalty)
-        falls = in_use & (goal <= 0)
-        if falls.any():
-            way = np.full(c.shape, np.inf)
-            way[falls] = c[falls] / (c[falls] - goal[falls])    # how far until it is 0, in [0, 1]
-            first = np.argmin(way)
-            c += way[first] * (goal - c)
+        goal[in_use] = np.linalg.solve(overlap, used.T @ w - penalty)       # slope 0 for these
+        leaving = in_use & (goal <= 0)
+        if leaving.any():
+            fraction = np.full(c.shape, np.inf)                 # of the way, at which c_a is 0
+            fraction[leaving] = c[leaving] / (c[leaving] - goal[leaving])
+            first = np.argmin(fraction)
+            c += fraction[first] * (goal - c)
             c[first] = 0
             in_use[first] = False
         else:
@@ -678,7 +681,9 @@ def set_mean_component(U, set_size):
 
 
 def shared_middle(directions, active):
-    """M (m, m) of the model z = D M D.T x, trained to double the `active` features, one an example.
+    """M (m, m) of the model y_hat = relu(D M D.T x), trained to double the `active` features.
+
+    Each example has one of them.
 
     D = `directions` (n, m), a unit row for each feature, stays fixed. So W_up = D, W_down = M D.T,
     and by the chain rule dM = D.T @ dU @ D. Plain gradient descent, 400 steps from 0.001 I, because
@@ -689,14 +694,13 @@ def shared_middle(directions, active):
 
     1. Alone, descent arrives at M_i = 2 d_i d_i^T. Of all M with d_i^T M d_i = 2 this has the
        smallest sum of squares.
-    2. Together it grows both, by symmetry in equal parts: M = c (d_1 d_1^T + d_2 d_2^T). The
-    outputs
-       across are 2 c cos t <= 0, which the relu hides.
+    2. Together, descent grows both, by symmetry in equal parts: M = c (d_1 d_1^T + d_2 d_2^T). The
+       output of each feature for the other is 2 c cos t <= 0, which the relu hides.
     3. Descent stops when d_1^T M d_1 = c (1 + cos^2 t) = 2.
     4. So M = (M_1 + M_2) / (1 + cos^2 t): at 90 degrees weights add, at 180 they share one weight.
 
-    This holds up to 0.001. Below 90 degrees outputs across are positive and must be unlearned. The
-    note, Appendix 1.
+    This holds up to about 0.001, the size of the start. Below 90 degrees outputs for the other are
+    positive and must be unlearned. The note, Appendix 1.
     """
     D = real_array("directions", directions, ("n", "m"), np.float64)
     n, m = D.shape
@@ -724,7 +728,7 @@ def read_only(array):
 class Trained:
     """A trained model, and what is measured on it: each thing once, when it is first asked for.
 
-    There are three samples of examples, so that no measurement knows the noise of another: x and y
+    There are three samples, so that noise in one measurement does not leak into another: x and y
     for helpfulness, the loss and the law; `other` for scores; `fresh` for pruned models. All
     targets count alike. Several figures share one of these, so its arrays are copies that cannot be
     changed.
@@ -849,7 +853,7 @@ def trained_once(recipe):
         bound.apply_defaults()
         whole_number("seed", bound.arguments["seed"], least=0)
         for name, value in bound.arguments.items():
-            if isinstance(value, (list, np.ndarray)):           # can be no key of a dict
+            if isinstance(value, (list, np.ndarray)):           # cannot be a key of a dict
                 bound.arguments[name] = tuple(value)
         key = tuple(bound.arguments.values())
         if key not in results:
@@ -916,8 +920,8 @@ def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in",
 def block_model(seed, run=0, density=0.3, binary=False, start="fan-in", steps=1000):
     """The block model after `steps` steps; other arguments as in `block_stages`.
 
-    At 300, 3000 and 10,000 it comes from the run that `block_stages` keeps. At 1000, the stage used
-    most, a run of its own stops there: the same model, in a tenth of the time.
+    At 300, 3000 and 10,000 it is a stage of the long run that `block_stages` keeps. For any other
+    number a run of its own stops there: the same model, in less time.
     """
     stages = (300, 1000, 3000, 10000) if steps in (300, 3000, 10000) else (steps,)
     return block_stages(seed, run, density, binary, start, stages)[steps]

@@ -56,11 +56,11 @@ STYLE = {
 SCORES = {  # what a score is called, and how its curve is drawn
     "second_order": ("second order (needs answers)", {"color": "black"}),
     "era_cosine": ("ERA × cosine", {"color": BLUE}),
-    "era": ("ERA", {"color": "0.35", "linestyle": "--"}),
-    "cosine": ("cosine", {"color": "0.35", "linestyle": ":"}),
-    "twera_floored": ("TWERA, floored", {"color": "0.45", "linestyle": "-."}),
-    "weight": ("weight", {"color": "0.6"}),
-    "frequency": ("frequency", {"color": "0.7", "linestyle": ":"}),
+    "era": ("ERA", {"color": "0.3", "linestyle": "--"}),
+    "cosine": ("cosine", {"color": "0.3", "linestyle": "-."}),
+    "twera_floored": ("TWERA, floored", {"color": "0.3", "linestyle": ":"}),
+    "weight": ("weight", {"color": "0.7"}),
+    "frequency": ("frequency", {"color": "0.7", "linestyle": "--"}),
 }
 NO_AXES = {"xticks": (), "yticks": (), "frame_on": False}
 STAGES = (300, 1000, 3000, 10000)
@@ -752,8 +752,10 @@ def one_weight(seed=0):
     lifted = tm.LiftedModel(model.U, model.b)
     _, along_U = lifted.loss_and_gradients(x, y)
     _, along_W = model.model.loss_and_gradients(x, y)
-    dU = np.sort(np.abs(along_U["U"]), axis=None)[::-1]
+    dU = np.abs(along_U["U"]).ravel()
     dW = np.sort(np.abs(along_W["W"]), axis=None)[::-1]
+    order = np.argsort(-dU)
+    own = np.eye(5, dtype=bool).flat[order]
     slide, (left, right) = new_slide("Most virtual weights would roll downhill, but none of them "
                                      "can move alone", columns=2)
     left.plot(values, 1000 * np.array(errors), color=ORANGE)
@@ -761,10 +763,12 @@ def one_weight(seed=0):
     left.annotate("trained to here", (u[j], 1000 * now), (-30, 60), textcoords="offset points",
                   ha="right", arrowprops={"arrowstyle": "->", "lw": 2})
     left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000")
-    right.bar(range(25), 1000 * dU, 0.8, color=ORANGE, label="25 weights of U")
-    right.bar(range(27, 37), 1000 * dW, 0.8, color="0.3", label="10 numbers of W")
-    right.set(xticks=(), ylabel="slope of the loss (size), × 1000")
-    right.legend(loc="upper right")
+    right.bar(range(25), 1000 * dU[order], 0.8, color=np.where(own, GREEN, ORANGE))
+    right.bar(range(27, 37), 1000 * dW, 0.8, color="0.3")
+    right.text(12, 1060 * dU.max(), "25 weights of U", ha="center")
+    right.text(31.5, 1150 * dW.max(), "10 numbers\nof W", ha="center")
+    right.set(xticks=(), ylabel="slope of the loss (size), × 1000", ylim=(0, 1180 * dU.max()))
+    key(slide, green="a feature's own weight", orange="interference")
     slide.numbers = {"slopes of U over those of W (rms)": np.sqrt(np.mean(dU**2) / np.mean(dW**2)),
                      "error without it over now": errors[0] / now}
     return slide
@@ -1113,9 +1117,9 @@ def definitions(seed=0, steps=1000, density=0.3):
         ax.text(inside + besides + 4, place, f"{inside}" + (f" + {besides}" if besides else ""),
                 va="center")
         numbers[f"{name} finds of A"] = inside / in_circuit.sum()
-    ax.set(xlabel="weights called real", yticks=range(4), yticklabels=sets,
+    ax.set(xlabel="weights found", yticks=range(4), yticklabels=sets,
            ylim=(3.5, -0.5))                                     # the first one on top
-    key(slide, green="in the circuit", orange="besides")
+    key(slide, green="in the circuit", orange="outside")
     slide.numbers = numbers
     return slide
 
