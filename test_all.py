@@ -4812,7 +4812,9 @@ CLAIMS = [claim for row in STAGE_CLAIMS for claim in row.claims()] + [
     Claim("compressed_sensing", "linear map, code", 0.75, 0.83,
           "ours", "and a sparse code more"),
     Claim("compressed_sensing", "trained model, weight", 0.44, 0.51,
-          "ours", "the weight finds of the circuit of a relu model"),
+          "ours", "of the circuit of a relu model the weight finds"),
+    Claim("compressed_sensing", "trained model, code", 0.12, 0.21,
+          "ours", "and a sparse code less than the weight"),
 ]
 
 
@@ -4878,7 +4880,7 @@ def relations(seed):
         sets["diagonal + means, trained"] < sets["diagonal, trained"]
         and sets["diagonal + means, refitted"] > sets["diagonal, refitted"] - 0.01)
     yield "the slope is near the derived one, for every kind of feature and density", (
-        all(abs(law[name] - derived) < 0.06 for name, derived in derived_slopes().items()))
+        all(abs(law[name] - derived) < 0.08 for name, derived in derived_slopes().items()))
     yield "harm turns into help at 2/3 for uniform features, at 1/2 for binary ones", (
         law["uniform, density 0.5"] < -0.1 < 0 < law["uniform, density 0.7"]
         and law["binary, density 0.3"] < -0.1 < law["binary, density 0.5"] < 0.1)
