@@ -512,7 +512,8 @@ def best_bias_of_one(drive, y):
     largest = drive.max()
     drive = drive - largest                         # a common offset would only cost digits
     order = np.argsort(-drive)
-    drive, y = drive[order], y[order]
+    drive = drive[order]
+    y = y[order]
     k = np.arange(1, len(drive) + 1)                # gates open
     gap = np.cumsum(y - drive)                      # (B,), sum of y - drive over the k open ones
     opens_next = np.append(-drive[1:], np.inf)      # (B,), where gate k + 1 opens if b rises
@@ -878,8 +879,8 @@ def pentagon_models(seed, density, decay=1.0, n=5, m=2):
         train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine",
               progress=count_steps)
         models.append(model)
-    models.sort(key=lambda model: model.loss(x, y, task.importance))
-    return tuple(Trained(task, model, seed) for model in models)
+    losses = [model.loss(x, y, task.importance) for model in models]
+    return tuple(Trained(task, models[k], seed) for k in np.argsort(losses))
 
 
 @trained_once

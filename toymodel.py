@@ -273,7 +273,8 @@ class Model:
 
     def checked(self, x, y, importance):
         """x, y and importance as arrays that fit the model, in its dtype."""
-        n, dtype = len(self.b), self.b.dtype
+        n = len(self.b)
+        dtype = self.b.dtype
         x = real_array("x", x, ("B", n), dtype)
         y = real_array("y", y, x.shape, dtype)
         if importance is None:
@@ -858,7 +859,8 @@ def demo():
     """Print the gradient check of every model."""
     print("Gradients against central differences, worst relative error")
     rng = generator(0)
-    n, m = 6, 3
+    n = 6
+    m = 3
     U = rng.normal(size=(n, n))
     b = 0.1 * rng.normal(size=n)
     x = sparse_features(rng, 50, n, density=0.5, dtype=np.float64)
