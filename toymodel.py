@@ -478,8 +478,8 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
 
     The loss counts targets by the task's importance. Returns an object with .losses (steps,), each
     measured before its update, and .snapshots, a dict from the number of updates to a dict of
-    copied parameters. Raises FloatingPointError as soon as
-    the loss is not finite, ValueError or TypeError for arguments that make no sense.
+    copied parameters. Raises FloatingPointError as soon as the loss is not finite, and ValueError
+    or TypeError for arguments that make no sense.
     """
     require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
     require(hasattr(task, "batch") and hasattr(task, "importance"),
