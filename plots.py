@@ -774,7 +774,7 @@ def one_weight(seed=0):
     return slide
 
 
-# --- Chapter 4: finding the circuit ---------------------------------------------------------------
+# --- Chapter 4: finding the real weights ----------------------------------------------------------
 
 @figure("reproduced; ERA × cosine, ours", "the note, figures 16 and 17")
 def heuristics(seed=0, steps=300, density=0.3):
