@@ -10,57 +10,23 @@ share dimensions: they are interference. This file asks, in this order:
     3  Which weights are real?                      Definition 1 (ideal weights), a learned mask
     4  What finds them cheaply?                     scores
     5  How good is a ranking?                       precision, recall, the loss of a pruned model
-    6  What do weights of letters do?               effectiveness and helpfulness, in closed form
-    7  How much interference must there be?         at least 1 / share of a dimension
-    8  Further questions of the note                compressed sensing, sets, shared weights
-    9  Trained models                               one recipe each, shared by figures and tests
+    6  Who could use interference?                  an adversary
+    7  What do weights of letters do?               effectiveness and helpfulness, in closed form
+    8  Why is there interference at all?            the price of a share, and what pulls at an arrow
+    9  Further questions of the note                compressed sensing, sets, shared weights
 
 Notation and the note: see `toymodel.py`. "The sequel" is Characterizing interference weights in a
-tiny language model (Turner, Wu, Batson 2026), which named effectiveness and helpfulness. Public
-functions check the arrays they are given by `real_array`, which says what it raises.
+tiny language model (Turner, Wu, Batson 2026), which named effectiveness and helpfulness. All
+targets count alike. Public functions check the arrays they are given by `real_array`, which says
+what it raises.
 """
-from toymodel import (LETTERS, LiftedModel, MaskedModel, SoftmaxModel, TiedModel, UntiedModel,
-                      block_task, correlated_task, generator, identity_task, letter_task,
-                      positive_number, real_array, relu, require, squared_error, train,
-                      true_or_false, whole_number)  # first: it sets the number of BLAS threads
-
-import copy
-import functools
-import inspect
-import sys
-from types import MappingProxyType
+from toymodel import (LiftedModel, MaskedModel, check_pairs, generator, positive_number, real_array,
+                      relu, require, squared_error, train, true_or_false,
+                      whole_number)  # first: it sets the number of BLAS threads
 
 import numpy as np
 
 THRESHOLD = 1e-4    # Definition 2: a weight is real if removing it raises the loss by more
-
-
-# --- At the door ----------------------------------------------------------------------------------
-
-def checked_weights(U, b, x):
-    """U (n, n), b (n,) and x (B, n) as arrays that fit, in the dtype of U."""
-    U = real_array("U", U, ("n", "n"))
-    b = real_array("b", b, (len(U),), U.dtype)
-    x = real_array("x", x, ("B", len(U)), U.dtype)
-    return U, b, x
-
-
-def checked_importance(importance, n):
-    """importance as a column (n, 1), so that it multiplies the rows of an (n, n) array: targets."""
-    if importance is None:
-        return np.ones((n, 1))
-    importance = real_array("importance", importance, (n,), np.float64)
-    require(importance.min() >= 0, "importance must not be negative")
-    return importance[:, None]
-
-
-def booleans(name, value, shape):
-    """`value` as an array of booleans of this shape. Raises ValueError if they are numbers."""
-    array = np.asarray(value)
-    require(array.dtype == bool and not isinstance(value, np.ma.MaskedArray),
-            f"{name} must be booleans, got {type(value).__name__} of {array.dtype}")
-    require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
-    return array
 
 
 # --- 1. What does a weight do, and does it help? --------------------------------------------------
@@ -72,10 +38,10 @@ def ablations(U, b, x, replacement=None):
     x_j = 0, not even z_i does. So for each source take only the examples in which it is active:
     that is n additions for each active feature, not n^2 for each example.
 
-    Yields j; the rows (R,) of x in which anything can change; the outputs y_hat (R, n) there; and
-    D (R, n), in whose column i is the change of output i if U_ij is ablated. Examples are taken in
-    chunks, and each j comes once for each chunk: add up what is yielded. replacement (n,): an
-    ablated weight sends U_ij replacement_j instead of U_ij x_j; by default 0.
+    Yields j; the rows (R,) of x in which anything can change; and D (R, n), in whose column i is
+    the change of output i if U_ij is ablated. Examples are taken in chunks, and each j comes once
+    for each chunk: add up what is yielded. replacement (n,): an ablated weight sends
+    U_ij replacement_j instead of U_ij x_j; by default 0.
     """
     if replacement is None:
         replacement = np.zeros(len(U), U.dtype)
@@ -89,55 +55,50 @@ def ablations(U, b, x, replacement=None):
         moved = replacement - x_chunk                           # (chunk, n), what x_j changes by
         for j in range(len(U)):
             rows = np.flatnonzero(moved[:, j])                  # (R,)
-            before = y_hat.take(rows, axis=0)                   # (R, n)
             after = z.take(rows, axis=0)                        # (R, n), z; column i without U_ij
             after += np.outer(moved[rows, j], weights_of[j])
-            yield j, start + rows, before, relu(after) - before
+            yield j, start + rows, relu(after) - y_hat.take(rows, axis=0)
 
 
-def mean_of(x, mean):
-    """What a weight's source is replaced by: its mean if `mean`, else None, which stands for 0."""
-    true_or_false("mean", mean)
-    return x.mean(axis=0) if mean else None
-
-
-def effectiveness(U, b, x, importance=None, mean=False):
+def effectiveness(U, b, x, mean=False):
     """How much does each weight do? F (n, n) >= 0, the mean square of what ablating it changes.
 
-        F_ij = importance_i E[D^2],     D = (y_hat_i without U_ij) - y_hat_i
+        F_ij = E[D^2],     D = (y_hat_i without U_ij) - y_hat_i
 
     mean: if True, the weight is left with the mean of its source, instead of with nothing. The
     sequel, which named it, measures the KL divergence of output distributions; for a squared error
     this mean square takes its place.
     """
     U, b, x = checked_weights(U, b, x)
+    true_or_false("mean", mean)
     F = np.zeros(U.shape)
-    for j, rows, before, D in ablations(U, b, x, mean_of(x, mean)):
+    for j, rows, D in ablations(U, b, x, x.mean(axis=0) if mean else None):
         F[:, j] += np.einsum("ri,ri->i", D, D)                  # the sum over r of D_ri^2
-    return checked_importance(importance, len(U)) * F / len(x)
+    return F / len(x)
 
 
-def helpfulness(U, b, x, y, importance=None, mean=False):
+def helpfulness(U, b, x, y, mean=False):
     """Does each weight help? dL (n, n): the loss without the weight minus the loss with it.
 
     Positive: the weight helps. Negative: it does harm. Above THRESHOLD it is called real (the
     note's Definition 2). With e = y_hat_i - y_i the error before and D as in `effectiveness`,
 
-        dL_ij = importance_i E[(e + D)^2 - e^2] = importance_i E[D (D + 2 e)]
+        dL_ij = E[(e + D)^2 - e^2] = E[D (D + 2 e)]
 
     and the last form loses no digits where errors are large and changes small. mean: as in
     `effectiveness`.
     """
     U, b, x = checked_weights(U, b, x)
     y = real_array("y", y, x.shape, U.dtype)
+    true_or_false("mean", mean)
     twice_e = 2 * (relu(x @ U.T + b) - y)                       # (B, n)
     dL = np.zeros(U.shape)
-    for j, rows, before, D in ablations(U, b, x, mean_of(x, mean)):
+    for j, rows, D in ablations(U, b, x, x.mean(axis=0) if mean else None):
         dL[:, j] += np.einsum("ri,ri->i", D, D + twice_e.take(rows, axis=0))
-    return checked_importance(importance, len(U)) * dL / len(x)
+    return dL / len(x)
 
 
-def helpfulness_standard_errors(U, b, x, y, importance=None):
+def helpfulness_standard_errors(U, b, x, y):
     """The standard error (n, n) of each `helpfulness`, which is a mean over B >= 2 examples.
 
     It is the sample standard deviation of what is averaged, divided by sqrt(B).
@@ -149,24 +110,25 @@ def helpfulness_standard_errors(U, b, x, y, importance=None):
     twice_e = 2 * (relu(x @ U.T + b) - y)                       # (B, n)
     mean = np.zeros(U.shape)
     mean_square = np.zeros(U.shape)
-    for j, rows, before, D in ablations(U, b, x):
-        change = D * (D + twice_e[rows])                        # (R, n); 0 in other examples
+    for j, rows, D in ablations(U, b, x):
+        change = D * (D + twice_e.take(rows, axis=0))           # (R, n); 0 in other examples
         mean[:, j] += change.sum(axis=0) / B
-        mean_square[:, j] += np.sum(change**2, axis=0) / B
+        mean_square[:, j] += np.einsum("ri,ri->i", change, change) / B
     variance = np.maximum(mean_square - mean**2, 0) * B / (B - 1)
-    return checked_importance(importance, len(U)) * np.sqrt(variance / B)
+    return np.sqrt(variance / B)
 
 
-def second_order(U, b, x, y, importance=None):
+def second_order(U, b, x, y):
     """`helpfulness` as if no gate changed: from slope and curvature, without any ablation.
 
     While the gates stay as they are, the loss is a parabola in U_ij. At U_ij = 0 it has risen by
 
-        dL_ij ~ importance_i ( -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2] )
+        dL_ij ~ -2 U_ij E[gate_i e_i x_j] + U_ij^2 E[gate_i x_j^2]
 
     which is minus the gradient times the weight, plus half the second derivative times its square.
     Optimal Brain Damage (LeCun, Denker, Solla 1989) keeps only the second part, since the first is
-    0 where every weight has been trained on its own. Here none can be. Returns (n, n).
+    0 where every weight has been trained on its own. Here none can be, and the first part is what
+    makes this score good. Returns (n, n).
     """
     U, b, x = checked_weights(U, b, x)
     y = real_array("y", y, x.shape, U.dtype)
@@ -175,42 +137,23 @@ def second_order(U, b, x, y, importance=None):
     e = gate * (z - y)                                          # (B, n), the error where it is open
     ex = e.T @ x / len(x)                                       # (n, n), E[gate_i e_i x_j]
     xx = gate.T @ x**2 / len(x)                                 # (n, n), E[gate_i x_j^2]
-    return checked_importance(importance, len(U)) * (-2 * U * ex + U**2 * xx)
+    return -2 * U * ex + U**2 * xx
 
 
 # --- 2. What does interference do? ----------------------------------------------------------------
 #
-# The law. Take a weight (or a set of weights) of target i and remove it. Call it *acting* in the
-# examples in which the gate is open, with it or without it. Elsewhere the output is 0 before and
-# after. (Where the gate is open and x_j = 0 it acts too: it adds 0.) All averages in these lines
-# are over the acting examples, and p is their share of all examples.
+# The law is derived in chapter 3 of README.md. Take a weight of target i, or a set of weights, and
+# remove it. It is *acting* in the examples in which the gate is open, with it or without it. Over
+# these examples, whose share is p, write D for the change of the output, M for its mean, V for its
+# variance, and e' = e + D for the error after the removal. Then, exactly and for any weights,
 #
-#   1. The output moves by D, and the error goes from e to e' = e + D.
-#   2. The squared error changes by E[e'^2] - E[e^2] = 2 E[e' D] - E[D^2], as e = e' - D.
-#   3. Write M for the mean of D and V for its variance. E[D^2] = M^2 + V, and E[e' D] = E[e'] M +
-#      Cov(e', D).
-#   4. E[e'] = E[e] + M. Put lines 3 and 4 into line 2, and multiply by p, as nothing changes in the
-#      other examples:
+#     dL = p (M^2 - V)  +  2 p Cov(e', D)  +  2 p M E[e]
 #
-#          dL = p (M^2 - V)  +  2 p M E[e]  +  2 p Cov(e', D)          exactly, for any weight
-#
-#   5. Assume that E[e] = 0. The slope of the loss along the bias is 2 E[gate e], over all examples,
-#      and training makes it zero: the mean error is zero where the gate is open before the removal.
-#      Left out are the examples in which only the removal opens the gate.
-#   6. Assume that Cov(e', D) = 0. Nobody asked for an interference weight, so neither the output
-#      without it nor the right answer depends on its source. If features are independent and the
-#      removal changes no gate, D = -U_ij x_j is then uncorrelated with e'. Where a gate changes, D
-#      depends on other features, too. For weights of the circuit the answer depends on x_j.
-#   7. What remains is the law: dL = p (M^2 - V), squared mean minus variance.
-#   8. Suppose that the gate stays open, so that D = -U_ij x_j, and that whether it is open has
-#      nothing to do with x_j. Divide dL by the effectiveness p (M^2 + V), and the weight cancels:
-#      dL / F = (E[x]^2 - Var x) / E[x^2] = 2 E[x]^2 / E[x^2] - 1. For features of density s this is
-#      3 s / 2 - 1 if they are uniform where active, and 2 s - 1 if binary.
-#
-# To a target, interference is noise with a mean. Losing the noise lowers the loss by its variance.
-# Losing the mean raises the loss by its square, since the bias was trained with the mean in place.
+# The law is the first term: squared mean minus variance. Its first assumption is that the second
+# term is 0, because nobody asked for the weight; and its second assumption that the third term is,
+# because the bias was trained with the weight in place.
 
-def predicted_helpfulness(U, b, x, importance=None):
+def predicted_helpfulness(U, b, x):
     """What the law says of each weight on its own: p (M^2 - V), (n, n). It needs no answers y.
 
     With averages over all examples, E[D] = p M and F = E[D^2] = p (M^2 + V). So
@@ -220,29 +163,29 @@ def predicted_helpfulness(U, b, x, importance=None):
     p = P(gate i open) + P(gate i shut, and opened by the ablation). Examples in which the source is
     silent count in p, as the bias makes up for the mean there too.
     """
-    U, b, x = checked_weights(U, b, x)
-    p, mean, F = acting_moments(U, b, x)
+    p, mean, F = acting_moments(*checked_weights(U, b, x))
     law = 2 * mean**2 / np.where(p > 0, p, 1) - F               # mean and F are 0 where p is
-    return checked_importance(importance, len(U)) * law
+    return law
 
 
 def acting_moments(U, b, x):
     """p, E[D] and E[D^2], (n, n) each: how often a weight acts, and what it changes, over all x."""
+    z = x @ U.T + b                                             # (B, n)
     opened = np.zeros(U.shape)
     mean = np.zeros(U.shape)
     F = np.zeros(U.shape)
-    for j, rows, before, D in ablations(U, b, x):
-        opened[:, j] += np.count_nonzero((before == 0) & (D > 0), axis=0)      # by the ablation
+    for j, rows, D in ablations(U, b, x):
+        opened[:, j] += np.count_nonzero((z.take(rows, axis=0) <= 0) & (D > 0), axis=0)
         mean[:, j] += D.sum(axis=0)
         F[:, j] += np.einsum("ri,ri->i", D, D)
-    gate_open = np.count_nonzero(x @ U.T + b > 0, axis=0)[:, None]      # (n, 1)
+    gate_open = np.count_nonzero(z > 0, axis=0)[:, None]        # (n, 1)
     return (gate_open + opened) / len(x), mean / len(x), F / len(x)
 
 
-def law_remainders(U, b, x, y, importance=None):
-    """What the two assumptions of the law leave out: (bias, covariance), each (n, n).
+def law_remainders(U, b, x, y):
+    """What the two assumptions of the law leave out, in their order: two arrays (n, n).
 
-        bias = 2 p M E[e]           covariance = 2 p Cov(e', D)         over the acting examples
+        covariance = 2 p Cov(e', D)         bias = 2 p M E[e]         over the acting examples
 
     `predicted_helpfulness` plus both is `helpfulness`, exactly, for any weights.
     """
@@ -254,60 +197,58 @@ def law_remainders(U, b, x, y, importance=None):
     acting_e = np.sum(e * (z > 0), axis=0, dtype=np.float64)    # (n,), where the gate is open
     acting_e = np.repeat(acting_e[:, None], len(U), axis=1)     # (n, n), the same for each source
     eD = np.zeros(U.shape)
-    for j, rows, before, D in ablations(U, b, x):
+    for j, rows, D in ablations(U, b, x):
         e_rows = e.take(rows, axis=0)                           # (R, n)
-        acting_e[:, j] += np.einsum("ri,ri->i", e_rows, (before == 0) & (D > 0))
+        opened = (z.take(rows, axis=0) <= 0) & (D > 0)          # (R, n), by the ablation
+        acting_e[:, j] += np.einsum("ri,ri->i", e_rows, opened)
         eD[:, j] += np.einsum("ri,ri->i", e_rows, D)
     p = np.where(p > 0, p, 1)
-    mean_e = acting_e / len(x) / p                              # E[e] where the weight acts
     M = mean / p
-    bias = 2 * p * M * mean_e
-    mean_e_without = mean_e + M                                 # E[e'] there
-    covariance = 2 * (eD / len(x) + F) - 2 * p * mean_e_without * M     # E[e' D] = E[e D] + E[D^2]
-    importance = checked_importance(importance, len(U))
-    return importance * bias, importance * covariance
+    mean_e = acting_e / len(x) / p                              # E[e] where the weight acts
+    mean_e_after = mean_e + M                                   # E[e'] there
+    covariance = 2 * (eD / len(x) + F) - 2 * p * mean_e_after * M       # E[e' D] = E[e D] + E[D^2]
+    return covariance, 2 * p * M * mean_e
 
 
-def predicted_removal(U, b, x, removed, refit_bias=False, importance=None):
-    """What the law says of many weights at once: the change of the loss, a float.
+def predicted_removal(U, b, x, removed):
+    """What the law says of many weights at once: p M^2 and p V of each target, (n,) each.
 
-    D_i is now the change of target i if all weights with `removed` (n, n) true are set to 0. The
-    law is the same, summed over targets: sum_i importance_i p_i (M_i^2 - V_i).
-    refit_bias: a refitted bias takes M off the new error, and E[(e' - M)^2] - E[e^2] is the same
-    without M^2, as long as the shift changes no gate: - sum_i importance_i p_i V_i.
+    D is now the change of target i if all weights with `removed` (n, n) true are set to 0. The law
+    is the same: the loss changes by the sum over targets of p M^2 - p V. If the biases are refitted
+    afterwards, they take M off the new errors, and only - p V is left. (As long as the new bias
+    changes no gate: E[(e' - M)^2] - E[e^2] = - V.)
     """
     U, b, x = checked_weights(U, b, x)
     removed = booleans("removed", removed, U.shape)
-    true_or_false("refit_bias", refit_bias)
     z = x @ U.T + b                                             # (B, n)
     z_without = x @ np.where(removed, 0, U).T + b               # (B, n)
     D = (relu(z_without) - relu(z)).astype(np.float64)          # (B, n)
     p = np.mean((z > 0) | (z_without > 0), axis=0)              # (n,)
     at_least = np.where(p > 0, p, 1)                            # D is 0 where p is
-    p_M2 = np.mean(D, axis=0)**2 / at_least                     # p M^2
-    p_V = np.mean(D**2, axis=0) - p_M2                          # p V
-    change = -p_V if refit_bias else p_M2 - p_V
-    return float(np.sum(checked_importance(importance, len(U))[:, 0] * change))
+    p_M2 = np.mean(D, axis=0)**2 / at_least
+    p_V = np.mean(D**2, axis=0) - p_M2
+    return p_M2, p_V
 
 
 # --- 3. Which weights are real? -------------------------------------------------------------------
 
-def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, only=None,
+def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, fixed_bias=False,
                   progress=None):
     """Definition 1: what the weights become once every one of them is free. (The note.)
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
     penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
     example would never open, so every bias starts high enough that the mean of z is 0 or more.
-    only=("U",) keeps b as it is, and the weights have to make up for it.
+    fixed_bias: keep b as it is; the weights have to make up for it.
     Returns (U_star (n, n), b_star (n,)), which belong together.
     """
+    true_or_false("fixed_bias", fixed_bias)
     lifted = LiftedModel(U, b, l1)
-    if only is None or "b" in only:
+    if not fixed_bias:
         x, _ = task.batch(generator(rng), 256)
-        lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0))
+        lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0)).astype(lifted.U.dtype)
     train(lifted, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
-          schedule="cosine", only=only, progress=progress)
+          schedule="cosine", only=("U",) if fixed_bias else None, progress=progress)
     return lifted.U, lifted.b
 
 
@@ -402,7 +343,7 @@ def all_scores(U, b, x, y=None):
 
 def ranking(scores):
     """Flat indices of `scores` from the largest to the smallest. Ties stay in reading order."""
-    scores = real_array("scores", scores, np.shape(scores), np.float64)
+    scores = real_array("scores", scores, dtype=np.float64)
     return np.argsort(-scores, axis=None, kind="stable")
 
 
@@ -412,8 +353,8 @@ def running_sums(scores, values):
     Weights of the same score cannot be told apart, so a group of ties counts at once. counts: how
     many weights are in the sum.
     """
-    scores = real_array("scores", scores, np.shape(scores), np.float64)
-    values = real_array("values", values, np.shape(values), np.float64)
+    scores = real_array("scores", scores, dtype=np.float64)
+    values = real_array("values", values, dtype=np.float64)
     require(scores.shape == values.shape, "scores and what they rank must have the same shape")
     order = ranking(scores)
     falling = scores.flat[order]
@@ -432,9 +373,10 @@ def precision_recall(scores, is_real):
     kept. Example: scores [3, 1, 2, 1], of which the first two are real. Keep the 3; then also the
     2; then all four, as the two 1 are a tie. Precision is [1, 1/2, 1/2], and recall [1/2, 1/2, 1].
     """
-    is_real = booleans("is_real", is_real, np.shape(scores))
+    scores = real_array("scores", scores, dtype=np.float64)
+    is_real = booleans("is_real", is_real, scores.shape)
     found, counts = running_sums(scores, is_real)
-    require(found[-1] > 0, "is_real must be true somewhere")
+    require(found[-1] > 0, "is_real must be true somewhere: no weight is real")
     return found / counts, found / found[-1]
 
 
@@ -469,16 +411,15 @@ def loss_gain(scores, dL):
 def keep(U, scores, count):
     """U (n, n) with only its `count` best-scored entries, all others 0. Ties in reading order."""
     U = real_array("U", U, ("n", "n"))
+    scores = real_array("scores", scores, U.shape, np.float64)
     count = whole_number("count", count, least=0)
     require(count <= U.size, f"count must be in 0..{U.size}, got {count}")
-    require(np.shape(scores) == U.shape,
-            f"scores must have shape {U.shape}, got {np.shape(scores)}")
-    kept = U.copy()
-    kept.flat[ranking(scores)[count:]] = 0
-    return kept
+    pruned = U.copy()
+    pruned.flat[ranking(scores)[count:]] = 0
+    return pruned
 
 
-def lifted_loss(U, b, x, y, *, refit_bias=False, importance=None):
+def lifted_loss(U, b, x, y, *, refit_bias=False):
     """The loss of relu(U x + b) on these examples, a float.
 
     refit_bias: take the `best_bias` for these examples instead of b.
@@ -488,7 +429,7 @@ def lifted_loss(U, b, x, y, *, refit_bias=False, importance=None):
     true_or_false("refit_bias", refit_bias)
     drive = x @ U.T                                             # (B, n)
     bias = best_bias(drive, y).astype(U.dtype) if refit_bias else b
-    loss, _ = squared_error(drive + bias, y, checked_importance(importance, len(U))[:, 0])
+    loss, _ = squared_error(drive + bias, y, np.ones(len(U), U.dtype))
     return loss
 
 
@@ -523,16 +464,50 @@ def best_bias_of_one(drive, y):
     return b[np.argmin(loss)] - largest
 
 
-# --- 6. What do weights of letters do? ------------------------------------------------------------
+# --- 6. Who could use interference? ---------------------------------------------------------------
 
-def centred(U):
-    """U less the mean of each column, which changes no output of a softmax: (n, n)."""
-    U = real_array("U", U, ("n", "n"), np.float64)
-    return U - U.mean(axis=0)
+def adversary(U, b, allowed, k):
+    """How large can each target's answer get, if k features may be on? (n,), exactly.
+
+    Every feature lies between 0 and 1, and for target i only the sources with `allowed` (n, n) true
+    in row i may be used. The worst case turns on the k sources with the largest weights, and those
+    that push down stay off:
+
+        relu(sum of the k largest positive U_ij + b_i)
+
+    With `allowed` outside the circuit, nobody asked target i for any of this.
+    """
+    U = real_array("U", U, ("n", "n"))
+    b = real_array("b", b, (len(U),), U.dtype)
+    allowed = booleans("allowed", allowed, U.shape)
+    k = whole_number("k", k, least=1)
+    usable = np.where(allowed & (U > 0), U, 0)
+    largest = np.sort(usable, axis=1)[:, -k:]                   # (n, k)
+    return relu(largest.sum(axis=1) + b)
+
+
+# --- 7. What do weights of letters do? ------------------------------------------------------------
+
+def centred(U, b, pairs):
+    """The same letter model with every weight measured from a zero that means something: (U, b).
+
+    What a 0 in U (n, n) means is a convention, twice. Exactly one letter j is on, so a constant for
+    row i of U is a part of the bias: take the row's mean over letters as they come, and give it to
+    b_i. To ablate a weight is then to put the mean in its place. And softmax ignores a constant for
+    column j, so take off the mean of each column. Neither changes any output. pairs (n, n): as
+    from `letter_pairs`.
+    """
+    pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
+    check_pairs(pairs)
+    U = real_array("U", U, pairs.shape, np.float64)
+    b = real_array("b", b, (len(U),), np.float64)
+    row_means = U @ pairs.sum(axis=0)                           # (n, n) @ (n,) -> (n,)
+    U = U - row_means[:, None]
+    return U - U.mean(axis=0), b + row_means
 
 
 def letter_effects(U, b, pairs):
-    """(effectiveness, helpfulness) of every weight of a letter model, (27, 27) each: no samples.
+    """(effectiveness, helpfulness) of every weight of a letter model, (n, n) each: no samples.
 
     The model is y_hat = softmax(U x + b) with x one-hot. pairs[i, j] is how often letter j is
     followed by letter i, all adding up to 1. Write c_j for how often j comes, y_ij for how often i
@@ -550,15 +525,16 @@ def letter_effects(U, b, pairs):
       4. So helpfulness = effectiveness + c_j U_ij (y_ij - y_hat_ij): what a weight does, plus its
          push towards what is right.
 
-    Adding a constant to a column of U changes no output, but it changes these numbers. Subtract the
-    mean of each column first (`centred`), if you want to read them. (Steps 1 to 3: the sequel.)
+    The KL divergence of y_hat from what it is without the weight, sum y_hat (log y_hat -
+    log y_hat'), is the usual measure of how far a distribution moves. What 0 means for a weight is
+    a convention (`centred`). Step 3 for helpfulness is the sequel's; the sequel's effectiveness is
+    a second-order estimate of this one.
     """
     pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
-    require(pairs.min() >= 0 and np.isclose(pairs.sum(), 1), "pairs must be 0 or more and sum to 1")
+    check_pairs(pairs)
     U = real_array("U", U, pairs.shape, np.float64)
     b = real_array("b", b, (len(U),), np.float64)
     c = pairs.sum(axis=0)                                       # (n,), how often each letter comes
-    require(c.min() > 0, "every letter must come first in some pair")
     y = pairs / c                                               # (n, n), column j: what follows j
     z = U + b[:, None]                                          # (n, n), column j: logits after j
     log_sum = np.logaddexp.reduce(z, axis=0)                    # (n,), of all exponentials
@@ -567,10 +543,12 @@ def letter_effects(U, b, pairs):
     for i in range(len(U)):                                     # without U_ij, z_ij is b_i
         log_others = np.logaddexp.reduce(np.delete(z, i, axis=0), axis=0)       # (n,)
         log_R[i] = np.logaddexp(log_others, b[i]) - log_sum
+    small = np.abs(U) < 1e-3                                    # here the difference loses digits
+    log_R[small] = np.log1p(y_hat[small] * np.expm1(-U[small]))         # step 1 as it stands
     return c * (y_hat * U + log_R), c * (y * U + log_R)
 
 
-# --- 7. How much interference must there be? ------------------------------------------------------
+# --- 8. Why is there interference at all? ---------------------------------------------------------
 
 def price(U):
     """(|U_i| / U_ii)^2 for each target (n,): its own signal counts 1, and the rest is interference.
@@ -589,7 +567,27 @@ def price(U):
     return np.sum((U / U.diagonal()[:, None])**2, axis=1)
 
 
-# --- 8. Further questions of the note -------------------------------------------------------------
+def pulls(W, dU, i):
+    """What each virtual weight does to the length of arrow i of a tied model: (n,).
+
+    W (m, n), and dU (n, n) the slopes of the loss along U = W.T @ W. Arrow i is column W_i, and it
+    has a part in 2 n - 1 virtual weights: those of source i, and those of target i. By the product
+    rule dW = W dU + W dU^T, the slope along its direction u = W_i / |W_i| is
+
+        sum_j (W_j . u) (dU_ji + dU_ij)
+
+    Entry j is minus the term of j, because training goes down the slope: it is positive if the
+    weights between i and j would have the arrow longer. Where training stops, the pulls cancel.
+    """
+    W = real_array("W", W, ("m", "n"), np.float64)
+    n = W.shape[1]
+    dU = real_array("dU", dU, (n, n), np.float64)
+    require(whole_number("i", i, least=0) < n, f"i must be below {n}, got {i}")
+    direction = W[:, i] / np.linalg.norm(W[:, i])               # (m,)
+    return -(direction @ W) * (dU[:, i] + dU[i])
+
+
+# --- 9. Further questions of the note -------------------------------------------------------------
 
 def sparse_code(atoms, rows, penalty):
     """Each row w of `rows` (k, m) as a sum of few atoms: codes (k, p) >= 0.
@@ -706,8 +704,8 @@ def shared_middle(directions, active):
     D = real_array("directions", directions, ("n", "m"), np.float64)
     n, m = D.shape
     require(np.allclose(np.linalg.norm(D, axis=1), 1), "each row of directions must have length 1")
-    for feature in active:
-        require(whole_number("active", feature, least=0) < n, f"active must be below {n}")
+    active = [whole_number("active", feature, least=0) for feature in active]
+    require(active and max(active) < n, f"active must name features below {n}, got {active}")
     M = 0.001 * np.eye(m)
     x = np.eye(n)[active]                                       # (B, n), one feature an example
     for step in range(400):
@@ -717,231 +715,20 @@ def shared_middle(directions, active):
     return M
 
 
-# --- 9. Trained models, for figures, exercises and tests ------------------------------------------
+# --- At the door ----------------------------------------------------------------------------------
 
-def read_only(array):
-    """A copy of the array that cannot be written."""
-    array = np.array(array)
-    array.flags.writeable = False
+def checked_weights(U, b, x):
+    """U (n, n), b (n,) and x (B, n) as arrays that fit, in the dtype of U."""
+    U = real_array("U", U, ("n", "n"))
+    b = real_array("b", b, (len(U),), U.dtype)
+    x = real_array("x", x, ("B", len(U)), U.dtype)
+    return U, b, x
+
+
+def booleans(name, value, shape):
+    """`value` as an array of booleans of this shape. Raises ValueError if they are numbers."""
+    array = np.asarray(value)
+    require(array.dtype == bool and not isinstance(value, np.ma.MaskedArray),
+            f"{name} must be booleans, got {type(value).__name__} of {array.dtype}")
+    require(array.shape == shape, f"{name} must have shape {shape}, got {array.shape}")
     return array
-
-
-class Trained:
-    """A trained model, and what is measured on it: each thing once, when it is first asked for.
-
-    There are three samples, so that noise in one measurement does not leak into another: x and y
-    for helpfulness, the loss and the law; `other` for scores; `fresh` for pruned models. All
-    targets count alike. Several figures share one of these, so its arrays are copies that cannot be
-    changed.
-    """
-
-    examples = 16384        # of the first two samples; the slow check of the claims doubles it
-
-    def __init__(self, task, model, seed, examples=None):
-        self.task = task
-        self.model = copy.deepcopy(model)
-        self.seed = whole_number("seed", seed, least=0)
-        if examples is not None:
-            self.examples = whole_number("examples", examples, least=4)
-        for parameter in self.model.parameters.values():
-            parameter.flags.writeable = False
-        self.U = read_only(model.virtual_weights())
-        self.b = self.model.b
-
-    def sample(self, number):
-        """x and y, (examples, n) each, from a stream of random numbers of their own."""
-        x, y = self.task.batch(generator((self.seed, 1000 + number)), self.examples)
-        return read_only(x), read_only(y)
-
-    @functools.cached_property
-    def labelled(self):
-        """The sample for helpfulness, the loss and the law: (x, y)."""
-        return self.sample(1)
-
-    @functools.cached_property
-    def other(self):
-        """The sample for scores: (x, y)."""
-        return self.sample(2)
-
-    @functools.cached_property
-    def fresh(self):
-        """The sample for pruned models: (x, y), a quarter of the examples."""
-        x, y = self.sample(3)
-        count = len(x) // 4
-        return x[:count], y[:count]
-
-    @property
-    def x(self):
-        """Features (examples, n) of the first sample."""
-        return self.labelled[0]
-
-    @property
-    def y(self):
-        """Right answers (examples, n) of the first sample."""
-        return self.labelled[1]
-
-    @functools.cached_property
-    def dL(self):
-        """`helpfulness` of each weight (n, n)."""
-        return read_only(helpfulness(self.U, self.b, self.x, self.y))
-
-    @functools.cached_property
-    def F(self):
-        """`effectiveness` of each weight (n, n)."""
-        return read_only(effectiveness(self.U, self.b, self.x))
-
-    @functools.cached_property
-    def law(self):
-        """`predicted_helpfulness` of each weight (n, n)."""
-        return read_only(predicted_helpfulness(self.U, self.b, self.x))
-
-    @functools.cached_property
-    def is_real(self):
-        """Definition 2: where helpfulness is above THRESHOLD, (n, n) booleans."""
-        return read_only(self.dL > THRESHOLD)
-
-    @functools.cached_property
-    def live(self):
-        """Targets whose gate is open in more than 1 % of the examples, (n, 1) booleans."""
-        gate = self.x @ self.U.T + self.b > 0
-        return read_only(gate.mean(axis=0) > 0.01)[:, None]
-
-    @functools.cached_property
-    def loss(self):
-        """The loss on the first sample, a float."""
-        return lifted_loss(self.U, self.b, self.x, self.y)
-
-    @functools.cached_property
-    def scores(self):
-        """`all_scores`, by name, from the second sample."""
-        scores = all_scores(self.U, self.b, *self.other)
-        return MappingProxyType({name: read_only(score) for name, score in scores.items()})
-
-    def average_precision(self, name):
-        """How well the score of that name finds the real weights, in [0, 1]."""
-        return average_precision(*precision_recall(self.scores[name], self.is_real))
-
-    def pruned(self, score, count=None, refit_bias=False):
-        """The loss if only the `count` best weights are kept, over the whole model's loss.
-
-        score: an array (n, n), or the name of a score. count: by default as many as are real.
-        Measured on the third sample.
-        """
-        if isinstance(score, str):
-            score = self.scores[score]
-        if count is None:
-            count = np.count_nonzero(self.is_real)
-        kept = keep(self.U, score, count)
-        whole = lifted_loss(self.U, self.b, *self.fresh)
-        return lifted_loss(kept, self.b, *self.fresh, refit_bias=refit_bias) / whole
-
-
-def count_steps(done, steps):
-    """A live count of training steps, on a terminal only."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    if on_terminal and (done % 100 == 0 or done == steps):
-        print(f"  training: step {done} of {steps}\x1b[K", end="\r", file=sys.stderr, flush=True)
-
-
-def trained_once(recipe):
-    """Make a recipe keep its results: the same call, however it is spelled, trains once."""
-    signature = inspect.signature(recipe)
-    results = {}
-
-    @functools.wraps(recipe)
-    def call(*arguments, **options):
-        bound = signature.bind(*arguments, **options)
-        bound.apply_defaults()
-        whole_number("seed", bound.arguments["seed"], least=0)
-        for name, value in bound.arguments.items():
-            if isinstance(value, (list, np.ndarray)):           # cannot be a key of a dict
-                bound.arguments[name] = tuple(value)
-        key = tuple(bound.arguments.values())
-        if key not in results:
-            results[key] = recipe(*bound.args, **bound.kwargs)
-        return results[key]
-
-    return call
-
-
-@trained_once
-def pentagon_models(seed, density, decay=1.0, n=5, m=2):
-    """n features in m dimensions, importance decay^i: a Trained for each of four starts.
-
-    The best comes first, as a start can end in a worse arrangement. Trained with importance; what
-    a Trained measures counts all targets alike.
-    """
-    task = identity_task(n, density, importance=decay ** np.arange(n))
-    x, y = task.batch(generator((seed, 1000)), 32768)
-    models = []
-    for start in range(4):
-        model = TiedModel.initialise(generator((seed, start)), n, m)
-        train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine",
-              progress=count_steps)
-        models.append(model)
-    losses = [model.loss(x, y, task.importance) for model in models]
-    return tuple(Trained(task, models[k], seed) for k in np.argsort(losses))
-
-
-@trained_once
-def simple_model(seed, density=0.02, start=None, converged=False):
-    """The simple model: a tied model gives back 100 features through 20 dimensions.
-
-    300 steps leave it undertrained, as the note does on purpose; `converged` takes ten times as
-    many. `seed` fixes the data and, unless `start` does, the initial weights.
-    """
-    true_or_false("converged", converged)
-    task = identity_task(100, density)
-    model = TiedModel.initialise(generator(seed if start is None else start), 100, 20)
-    if converged:
-        train(model, task, 3000, batch_size=256, learning_rate=3e-3, rng=seed, schedule="cosine",
-              progress=count_steps)
-    else:
-        train(model, task, 300, rng=seed, progress=count_steps)
-    return Trained(task, model, seed)
-
-
-@trained_once
-def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in",
-                 stages=(300, 1000, 3000, 10000)):
-    """The block model, the note's hard case: 128 features through 16 dimensions, untied.
-
-    Returns several stages of one training run: a dict, steps -> Trained. `seed` fixes the circuit;
-    each `run` trains on it from a start of its own. density, binary: as in `sparse_features`.
-    start: as in `UntiedModel.initialise`.
-    """
-    task = block_task(density=density, binary=binary, rng=seed)
-    model = UntiedModel.initialise(generator((seed, run, 1)), 128, 16, start)
-    history = train(model, task, max(stages), batch_size=256, rng=(seed, run), snapshots=stages,
-                    progress=count_steps)
-    return MappingProxyType({steps: Trained(task, UntiedModel(**history.snapshots[steps]), seed)
-                             for steps in stages})
-
-
-def block_model(seed, run=0, density=0.3, binary=False, start="fan-in", steps=1000):
-    """The block model after `steps` steps; other arguments as in `block_stages`.
-
-    At 300, 3000 and 10,000 it is a stage of the long run that `block_stages` keeps. For any other
-    number a run of its own stops there: the same model, in less time.
-    """
-    stages = (300, 1000, 3000, 10000) if steps in (300, 3000, 10000) else (steps,)
-    return block_stages(seed, run, density, binary, start, stages)[steps]
-
-
-@trained_once
-def correlated_model(seed):
-    """Two sets of 100 features that are never active together, through 20 dimensions."""
-    task = correlated_task()
-    model = TiedModel.initialise(generator(seed), 200, 20)
-    train(model, task, 2000, batch_size=512, learning_rate=2e-3, rng=seed, progress=count_steps)
-    return Trained(task, model, seed)
-
-
-@trained_once
-def letter_model(seed, n_residual=4, steps=1000):
-    """A language model of letters: 27 symbols through n_residual dimensions. A SoftmaxModel."""
-    model = SoftmaxModel.initialise(generator(seed), len(LETTERS), n_residual)
-    train(model, letter_task(), steps, learning_rate=0.02, rng=seed, progress=count_steps)
-    for parameter in model.parameters.values():
-        parameter.flags.writeable = False
-    return model

@@ -15,7 +15,7 @@ import interference as itf  # before NumPy, as it sets the number of BLAS thread
 import toymodel as tm
 
 import argparse
-import ast
+import copy
 import functools
 import inspect
 import io
@@ -32,9 +32,222 @@ if __name__ == "__main__":
 
 import matplotlib.style
 import numpy as np
-from matplotlib.animation import PillowWriter
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.widgets import Slider
+
+STAGES = (300, 1000, 3000, 10000)           # of the block model's training: numbers of steps
+
+
+# --- Trained models: one recipe each, shared by figures and tests ---------------------------------
+
+class Trained:
+    """A trained model, and what is measured on it: each thing once, when it is first asked for.
+
+    There are three samples, so that noise in one measurement does not leak into another: x and y
+    for helpfulness, the loss and the law; `other` for scores; `fresh` for pruned models. All
+    targets count alike. Several figures share one of these, so its arrays are copies that cannot be
+    changed.
+    """
+
+    examples = 16384        # of the first two samples
+
+    def __init__(self, task, model, seed, examples=None):
+        self.task = task
+        self.model = copy.deepcopy(model)
+        self.seed = seed
+        self.examples = examples or self.examples
+        for parameter in self.model.parameters.values():
+            parameter.flags.writeable = False
+        self.U = tm.read_only(model.virtual_weights())
+        self.b = self.model.b
+
+    def sample(self, number):
+        """x and y, (examples, n) each, from a stream of random numbers of their own."""
+        x, y = self.task.batch(tm.generator((self.seed, 1000 + number)), self.examples)
+        return tm.read_only(x), tm.read_only(y)
+
+    @functools.cached_property
+    def labelled(self):
+        """The sample for helpfulness, the loss and the law: (x, y)."""
+        return self.sample(1)
+
+    @functools.cached_property
+    def other(self):
+        """The sample for scores: (x, y)."""
+        return self.sample(2)
+
+    @functools.cached_property
+    def fresh(self):
+        """The sample for pruned models: (x, y), a quarter of the examples."""
+        x, y = self.sample(3)
+        count = len(x) // 4
+        return x[:count], y[:count]
+
+    @property
+    def x(self):
+        """Features (examples, n) of the first sample."""
+        return self.labelled[0]
+
+    @property
+    def y(self):
+        """Right answers (examples, n) of the first sample."""
+        return self.labelled[1]
+
+    @functools.cached_property
+    def dL(self):
+        """`helpfulness` of each weight (n, n)."""
+        return tm.read_only(itf.helpfulness(self.U, self.b, self.x, self.y))
+
+    @functools.cached_property
+    def F(self):
+        """`effectiveness` of each weight (n, n)."""
+        return tm.read_only(itf.effectiveness(self.U, self.b, self.x))
+
+    @functools.cached_property
+    def law(self):
+        """`predicted_helpfulness` of each weight (n, n)."""
+        return tm.read_only(itf.predicted_helpfulness(self.U, self.b, self.x))
+
+    @functools.cached_property
+    def is_real(self):
+        """Definition 2: where helpfulness is above THRESHOLD, (n, n) booleans."""
+        return tm.read_only(self.dL > itf.THRESHOLD)
+
+    @functools.cached_property
+    def live(self):
+        """Targets whose gate is open in more than 1 % of the examples, (n, 1) booleans."""
+        gate = self.x @ self.U.T + self.b > 0
+        return tm.read_only(gate.mean(axis=0) > 0.01)[:, None]
+
+    @functools.cached_property
+    def loss(self):
+        """The loss on the first sample, a float."""
+        return itf.lifted_loss(self.U, self.b, self.x, self.y)
+
+    @functools.cached_property
+    def scores(self):
+        """`all_scores`, by name, from the second sample."""
+        scores = itf.all_scores(self.U, self.b, *self.other)
+        return MappingProxyType({name: tm.read_only(score) for name, score in scores.items()})
+
+    def average_precision(self, name):
+        """How well the score of that name finds the real weights, in [0, 1]."""
+        return itf.average_precision(*itf.precision_recall(self.scores[name], self.is_real))
+
+    def pruned(self, score, count, refit_bias=False):
+        """The loss if only the `count` weights of the best score (n, n) are kept, as a share.
+
+        That is, over the whole model's loss. Measured on the third sample.
+        """
+        pruned = itf.keep(self.U, score, count)
+        whole = itf.lifted_loss(self.U, self.b, *self.fresh)
+        return itf.lifted_loss(pruned, self.b, *self.fresh, refit_bias=refit_bias) / whole
+
+
+def count_steps(done, steps):
+    """A live count of training steps, on a terminal only."""
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if on_terminal and (done % 100 == 0 or done == steps):
+        print(f"  training: step {done} of {steps}\x1b[K", end="\r", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def pentagon_models(seed, density, decay=1.0, n=5, m=2):
+    """n features in m dimensions, importance decay^i: a Trained for each of four starts.
+
+    The best comes first, as a start can end in a worse arrangement. Trained with importance; what
+    a Trained measures counts all targets alike.
+    """
+    task = tm.identity_task(n, density, importance=decay ** np.arange(n))
+    x, y = task.batch(tm.generator((seed, 1000)), 32768)
+    models = []
+    for start in range(4):
+        model = tm.TiedModel.initialise(tm.generator((seed, start)), n, m)
+        tm.train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine",
+                 progress=count_steps)
+        models.append(model)
+    losses = [model.loss(x, y, task.importance) for model in models]
+    return tuple(Trained(task, models[k], seed) for k in np.argsort(losses))
+
+
+@functools.cache
+def simple_model(seed, density=0.02, start=None, converged=False):
+    """The simple model: a tied model gives back 100 features through 20 dimensions.
+
+    300 steps leave it undertrained, as the note does on purpose; `converged` takes ten times as
+    many. `seed` fixes the data and, unless `start` does, the initial weights.
+    """
+    task = tm.identity_task(100, density)
+    model = tm.TiedModel.initialise(tm.generator(seed if start is None else start), 100, 20)
+    if converged:
+        tm.train(model, task, 3000, batch_size=256, learning_rate=3e-3, rng=seed,
+                 schedule="cosine", progress=count_steps)
+    else:
+        tm.train(model, task, 300, rng=seed, progress=count_steps)
+    return Trained(task, model, seed)
+
+
+@functools.cache
+def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in", stages=STAGES):
+    """The block model, the note's hard case: 128 features through 16 dimensions, untied.
+
+    Returns several stages of one training run: a dict, steps -> Trained. `seed` fixes the circuit;
+    each `run` trains on it from a start of its own. density, binary: as in `sparse_features`.
+    start: as in `UntiedModel.initialise`.
+    """
+    task = tm.block_task(density=density, binary=binary, rng=seed)
+    model = tm.UntiedModel.initialise(tm.generator((seed, run, 1)), 128, 16, start)
+    history = tm.train(model, task, max(stages), batch_size=256, rng=(seed, run), snapshots=stages,
+                       progress=count_steps)
+    return MappingProxyType({steps: Trained(task, tm.UntiedModel(**history.snapshots[steps]), seed)
+                             for steps in stages})
+
+
+def block_model(seed, run=0, density=0.3, binary=False, start="fan-in", steps=1000):
+    """The block model after `steps` steps; other arguments as in `block_stages`.
+
+    At 300, 3000 and 10,000 it is a stage of the long run that `block_stages` keeps. For any other
+    number a run of its own stops there: the same model, in less time.
+    """
+    stages = STAGES if steps in (300, 3000, 10000) else (steps,)
+    return block_stages(seed, run, density, binary, start, stages)[steps]
+
+
+@functools.cache
+def correlated_model(seed):
+    """Two sets of 100 features that are never active together, through 20 dimensions."""
+    task = tm.correlated_task()
+    model = tm.TiedModel.initialise(tm.generator(seed), 200, 20)
+    tm.train(model, task, 2000, batch_size=512, learning_rate=2e-3, rng=seed, progress=count_steps)
+    return Trained(task, model, seed)
+
+
+@functools.cache
+def letter_model(seed, m=4, steps=5000):
+    """A language model of letters: 27 symbols through m dimensions. A SoftmaxModel, in float64.
+
+    It is trained on the table of letter pairs itself. The best of four starts.
+    """
+    task = tm.letter_task()
+    models = []
+    for start in range(4):
+        rng = tm.generator((seed, start))
+        model = tm.SoftmaxModel.initialise(rng, len(tm.LETTERS), m, dtype=np.float64)
+        tm.train(model, task, steps, learning_rate=0.02, schedule="cosine", progress=count_steps)
+        models.append(model)
+    best = min(models, key=letter_model_loss)
+    for parameter in best.parameters.values():
+        parameter.flags.writeable = False
+    return best
+
+
+def letter_model_loss(model):
+    """The loss of a letter model on the whole table, in nats per letter."""
+    return model.loss(*tm.letter_task().batch())
+
+# --- Slides ---------------------------------------------------------------------------------------
 
 GREEN = "#00664B"
 ORANGE = "#E69F00"
@@ -53,21 +266,8 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "interference weights",
 }
-SCORES = {  # what a score is called, and how its curve is drawn
-    "second_order": ("second order (needs answers)", {"color": "black"}),
-    "era_cosine": ("ERA × cosine", {"color": BLUE}),
-    "era": ("ERA", {"color": "0.3", "linestyle": "--"}),
-    "cosine": ("cosine", {"color": "0.3", "linestyle": "-."}),
-    "twera_floored": ("TWERA, floored", {"color": "0.3", "linestyle": ":"}),
-    "weight": ("weight", {"color": "0.7"}),
-    "frequency": ("frequency", {"color": "0.7", "linestyle": "--"}),
-}
 NO_AXES = {"xticks": (), "yticks": (), "frame_on": False}
-STAGES = (300, 1000, 3000, 10000)
 FIGURES = {}                                # name -> function, in reading order
-
-
-# --- Slides ---------------------------------------------------------------------------------------
 
 styled = matplotlib.style.context(STYLE, after_reset=True)      # whatever the user's settings are
 
@@ -78,6 +278,7 @@ class Slide(Figure):
     draw = styled(Figure.draw)
     savefig = styled(Figure.savefig)
     numbers = MappingProxyType({})
+    film = None             # a function that draws the picture of one step, if this is a film
 
     def _repr_png_(self):
         """What a notebook shows."""
@@ -89,117 +290,101 @@ class Slide(Figure):
 def new_slide(title, columns=1, rows=1, mosaic=None, **options):
     """A Slide with its title, and its axes: one of them, or an array; of a mosaic, a dict."""
     slide = Slide(figsize=(12.8, 7.2), layout="constrained")
-    lines = 1 + len(title) // 66
-    width = len(title) // lines + 6             # lines of equal length, with room for a word
-    slide.suptitle(textwrap.fill(title, width))
+    set_title(slide, title)
     if mosaic:
         return slide, slide.subplot_mosaic(mosaic, **options)
     return slide, slide.subplots(rows, columns, **options)
 
 
-def figure(status, source):
+def set_title(slide, title):
+    """Write the title in lines of equal length, with room for a word."""
+    lines = 1 + len(title) // 66
+    slide.suptitle(textwrap.fill(title, len(title) // lines + 6))
+
+
+def figure(status, citation):
     """Make a function a figure of the lesson: checked settings, our style, listed in FIGURES."""
     def decorate(draw):
+        """The figure made of the function `draw`."""
         signature = inspect.signature(draw)
-        tm.require(draw.__doc__, f"{draw.__name__} needs a docstring: its question, and the answer")
 
         @functools.wraps(draw)
+        @styled
         def build(*arguments, **settings):
+            """Check the settings, draw, and say in the title what was set."""
             call = signature.bind(*arguments, **settings)
             call.apply_defaults()
             for name, value in call.arguments.items():
-                call.arguments[name] = checked_setting(name, value)
-            with matplotlib.style.context(STYLE, after_reset=True):
-                slide = draw(*call.args, **call.kwargs)
-                changed = changed_settings(draw, call.arguments)
-                if changed:
-                    words = ", ".join(f"{name} = {text}" for name, text in changed.items())
-                    slide.suptitle(f"{slide.get_suptitle()}\n({words})")
+                default = signature.parameters[name].default
+                call.arguments[name] = typed_setting(name, value, default)
+            slide = draw(*call.args, **call.kwargs)
+            changed = changed_settings(build, call.arguments)
+            if changed:
+                words = ", ".join(f"{name} = {text}" for name, text in changed.items())
+                slide.suptitle(f"{slide.get_suptitle()}\n({words})")
             slide.numbers = {name: float(value) for name, value in slide.numbers.items()}
+            tm.require(np.isfinite(list(slide.numbers.values())).all(),
+                       f"{draw.__name__} has nothing to show here: the loss is 0, or no weight is "
+                       "real, or nothing is ever active")
             return slide
 
         build.status = status
-        build.source = source
+        build.citation = citation
         FIGURES[draw.__name__] = build
         return build
 
     return decorate
 
 
-def changed_settings(draw, settings):
+def typed_setting(name, value, default):
+    """A setting in the type of its default. Raises ValueError in the user's words.
+
+    Which values make sense is for the figure to say, or for what it calls.
+    """
+    if isinstance(default, tuple):
+        values = value if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+        tm.require(len(values), f"{name} must have at least one entry")
+        return tuple(typed_setting(name, one, default[0]) for one in values)
+    if isinstance(default, bool):
+        tm.true_or_false(name, value)
+    elif isinstance(default, str):
+        tm.require(isinstance(value, str), f"{name} must be a word, got {value!r}")
+    elif isinstance(default, float):
+        tm.require(tm.is_number(value), f"{name} must be a number, got {value!r}")
+        return float(value)
+    elif value is not None or default is not None:
+        return tm.whole_number(name, value, least=0)
+    return value
+
+
+def changed_settings(build, settings):
     """The settings that differ from a figure's defaults: a dict, name -> text."""
     changed = {}
-    for name, parameter in inspect.signature(draw).parameters.items():
+    for name, parameter in inspect.signature(build).parameters.items():
         value = settings.get(name, parameter.default)
         if value != parameter.default:
-            values = value if isinstance(value, tuple) else (value,)
-            changed[name] = ",".join(text_of(one) for one in values)
+            changed[name] = text_of(value)
     return changed
 
 
 def text_of(value):
-    """A setting as the user would write it: 0.05, yes, space."""
+    """A setting as the user would write it: 0.05, yes, space, or 0.5,0.1."""
+    if isinstance(value, tuple):
+        return ",".join(text_of(one) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
     return "space" if value == " " else str(value)
-
-
-class BadSetting(ValueError):
-    """A setting that makes no sense: a mistake of the user's, and not of a figure."""
-
-
-def require(condition, sentence):
-    """Raise BadSetting with this sentence unless the condition holds."""
-    if not condition:
-        raise BadSetting(sentence)
-
-
-def checked_setting(name, value):
-    """A setting in the type that figures expect. Raises ValueError in the user's words."""
-    if name == "target" and value is None:
-        return None
-    if name in ("seed", "target"):
-        return tm.whole_number(name, value, least=0)
-    if name in ("n", "m", "steps"):
-        return tm.whole_number(name, value, least=1)
-    if name == "vote":
-        require(isinstance(value, bool),
-                f"vote must be True or False (yes or no on the command line), got {value!r}")
-    if name == "letter":
-        is_letter = isinstance(value, str) and len(value) == 1 and value in tm.LETTERS
-        require(is_letter, f"letter must be one of a to z, or a space, got {value!r}")
-    if name in ("density", "decay"):
-        return in_range(name, value, most=1)
-    if name in ("densities", "percents", "kinds"):
-        values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
-        require(values, f"{name} must have at least one entry")
-        if name == "densities":
-            return tuple(in_range(name, one, most=1) for one in values)
-        if name == "percents":
-            return tuple(sorted(in_range(name, one, most=100) for one in values))
-        for kind in values:
-            require(kind in ("uniform", "binary"),
-                    f"kinds must be uniform, or binary, or uniform,binary, got {kind!r}")
-        return values
-    return value                                # a setting of a figure of your own
-
-
-def in_range(name, value, most):
-    """A number above 0, and at most this, as a float."""
-    require(tm.is_number(value) and 0 < value <= most,
-            f"{name} must be a number above 0 and at most {most}, got {value!r}")
-    return float(value)
 
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-def key(slide, green, orange):
-    """What green and orange mean in this picture, below it."""
+def key(slide, green, orange, derived=None):
+    """What green, orange and the dashed line mean in this picture, below it."""
     entries = [Line2D([], [], color=GREEN, linewidth=10, label=green),
                Line2D([], [], color=ORANGE, linewidth=10, label=orange)]
-    slide.legend(handles=entries, loc="outside lower center", ncols=2, handlelength=1)
+    if derived:
+        entries.append(Line2D([], [], **DERIVED, label=derived))
+    slide.legend(handles=entries, loc="outside lower center", ncols=3, handlelength=1.5)
 
 
 def sticks(ax, U, real, scale=1.0, width=6):
@@ -231,6 +416,11 @@ def correlation(first, second, where):
     return float(np.corrcoef(first[where], second[where])[0, 1])
 
 
+def ratio_of_sums(above, below, where):
+    """The sum of one matrix over the sum of another, where a third is true."""
+    return float(above[where].sum() / below[where].sum())
+
+
 def named(letters):
     """["h", "x", "z"] -> "h, x and z"; a space is written as "space"."""
     words = ["space" if letter == " " else letter for letter in letters]
@@ -239,61 +429,74 @@ def named(letters):
 
 # --- The first picture ----------------------------------------------------------------------------
 
+def letters_from_zero(seed, m=4, steps=5000):
+    """U (27, 27) and b of a letter model, with every weight measured from a zero (`centred`)."""
+    model = letter_model(seed, m, steps)
+    return itf.centred(model.virtual_weights(), model.b, tm.letter_pairs())
+
+
+def loud_wrong_votes(U, j):
+    """The letters that never follow letter j, and yet have half of the largest right vote."""
+    never = tm.letter_table()[:, j] == 0
+    largest = U[~never, j].max()
+    return [tm.LETTERS[i] for i in np.flatnonzero(never & (U[:, j] >= largest / 2))]
+
+
 @figure("ours", "the sequel's 'interference weight in the wild'")
-def letters(seed=0, letter="q"):
+def letters(seed=0, letter="q", m=4, steps=5000):
     """What does a wrong vote look like? Loud, for a letter that never follows, and without effect.
 
-    Above: which letter follows in English. Middle: the weights of the model. Below: what the loss
-    would gain or lose without each. Beside the letter stands a common one, t.
+    From above: what follows in English; what the model answers; its weights; and what each of them
+    is worth, in nats each time the letter comes. Beside the letter stands a common one, t.
     """
-    model = itf.letter_model(seed)
-    U = itf.centred(model.virtual_weights())
+    tm.require(letter in list(tm.LETTERS), f"letter must be one of a to z, or space, got {letter}")
+    U, b = letters_from_zero(seed, m, steps)
     pairs = tm.letter_pairs()
-    _, dL = itf.letter_effects(U, model.b, pairs)
-    follows = pairs > 0                                          # (27, 27), in English
+    c = pairs.sum(axis=0)                                        # (27,), how often each one comes
+    answers = tm.softmax(U.T + b).T                              # (27, 27), column j: after j
+    _, dL = itf.letter_effects(U, b, pairs)
     j = tm.LETTERS.index(letter)
-    loudest_right = U[follows[:, j], j].max()
-    loud = ~follows[:, j] & (U[:, j] >= loudest_right / 2)       # wrong, and half as loud
-    others = [tm.LETTERS[i] for i in np.flatnonzero(loud)]
-    if others:
-        title = f"After {named(letter)} the model also votes for {named(others)}, " \
-                f"which never {'follow' if len(others) > 1 else 'follows'}. It hardly matters"
-    else:
-        title = f"After {named(letter)} no letter that never follows gets half of the top vote"
-    slide, axes = new_slide(title, columns=2, rows=3, sharex=True)
+    loud = loud_wrong_votes(U, j)
+    best = named([tm.LETTERS[answers[:, j].argmax()]])
+    title = f"After {named([letter])} the model answers {best}, and no wrong vote is loud"
+    if loud:
+        title = f"After {named([letter])} the model answers {best}. It also votes for " \
+                f"{named(loud)}, which never follow{'' if len(loud) > 1 else 's'}"
+    slide, axes = new_slide(title, columns=2, rows=4, sharex=True)
+    rows = {"in English": pairs / c, "the model's\nanswer": answers,
+            "its weights\n(grey: against)": U, "what each\nis worth": dL / c}
     common = "t" if letter != "t" else "e"
     for column, source in zip(axes.T, (letter, common)):
-        k = tm.LETTERS.index(source)
-        column[0].set_title(f"after {named(source)}", weight="bold")
-        letter_column(column, pairs[:, k], U[:, k], dL[:, k])
-    for ax, name in zip(axes[:, 0], ("in\nEnglish", "weight\n(grey:\nagainst)", "helpful-\nness")):
+        column[0].set_title(f"after {named([source])}", weight="bold")
+        for ax, (name, matrix) in zip(column, rows.items()):
+            letter_bars(ax, matrix[:, tm.LETTERS.index(source)], source,
+                        label_above=0.5 if matrix is U else 0.2)
+        column[3].set_xlabel("next letter: space, a to z")
+    for ax, name in zip(axes[:, 0], rows):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
     key(slide, green="a letter that follows", orange="one that never follows")
-    slide.numbers = {"loud wrong votes": len(others),
-                     "loudest wrong vote / loudest right one":
-                         U[~follows[:, j], j].max() / loudest_right,
-                     "their help / that of the right ones":
-                         np.abs(dL[loud, j]).sum() / dL[follows[:, j], j].sum()}
+    never = tm.letter_table()[:, j] == 0
+    slide.numbers = {"loud wrong votes": len(loud), "P(best)": answers[:, j].max(),
+                     "loudest wrong vote / loudest right one": U[never, j].max() / U[~never, j].max(),
+                     "worth of the best": dL[:, j].max() / c[j],
+                     "largest effect of a wrong vote": np.abs(dL[never, j]).max() / c[j]}
     return slide
 
 
-def letter_column(axes, counts, weights, dL):
-    """Three rows of 27 bars for one source: English, the model's weights, their helpfulness."""
-    for ax, row in zip(axes, (counts, weights, dL)):
-        colors = np.where(counts > 0, GREEN, ORANGE)
-        if row is weights:
-            colors[row < 0] = "0.75"                             # votes against
-        ax.bar(range(27), row, 0.8, color=colors)
-        ax.axhline(0, color="0.5", linewidth=1)
-        ax.set(yticks=(), xticks=(), xlim=(-1, 27))
-        ax.spines[["left", "bottom"]].set_visible(False)
-        tall = np.flatnonzero(row >= row.max() * (0.5 if row is weights else 0.2))
-        for i in tall:
-            is_space = tm.LETTERS[i] == " "
-            ax.text(i, row[i], "space" if is_space else tm.LETTERS[i], va="bottom",
-                    ha="left" if is_space else "center")
-        ax.margins(y=0.35)
-    axes[2].set_xlabel("next letter: space, a to z")
+def letter_bars(ax, heights, source, label_above):
+    """27 bars, one for each next letter; the tall ones have their letter on top."""
+    follows = tm.letter_table()[:, tm.LETTERS.index(source)] > 0
+    colors = np.where(follows, GREEN, ORANGE)
+    colors[heights < 0] = "0.75"                                 # votes against
+    ax.bar(range(27), heights, 0.8, color=colors)
+    ax.axhline(0, color="0.5", linewidth=1)
+    ax.set(yticks=(), xticks=(), xlim=(-1, 27))
+    ax.spines[["left", "bottom"]].set_visible(False)
+    for i in np.flatnonzero(heights >= label_above * heights.max()):
+        is_space = tm.LETTERS[i] == " "
+        ax.text(i, heights[i], "space" if is_space else tm.LETTERS[i], va="bottom",
+                ha="left" if is_space else "center")
+    ax.set_ylim(1.1 * min(heights.min(), 0), 1.6 * heights.max())
 
 
 # --- Chapter 1: sharing ---------------------------------------------------------------------------
@@ -301,7 +504,7 @@ def letter_column(axes, counts, weights, dL):
 @figure("a definition, in the numbers of a trained pentagon", "the note, introduction")
 def circuit(seed=0):
     """What is a virtual weight? The sum over all paths from a source to a target."""
-    W = itf.pentagon_models(seed, density=0.05)[0].model.W
+    W = pentagon_models(seed, density=0.05)[0].model.W
     W = W[:, np.argsort(np.arctan2(W[1], W[0]))]                 # in the order of their angles
     U = W.T @ W
     source = 1
@@ -309,7 +512,7 @@ def circuit(seed=0):
     heights = np.linspace(1, 0, 5)
     middles = (0.75, 0.25)
     slide, (left, right) = new_slide("All paths from a source to a target add up to one weight",
-                                       columns=2, subplot_kw=NO_AXES)
+                                     columns=2, subplot_kw=NO_AXES)
     left.set(title="the model", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
     right.set(title="lifted: one virtual weight per pair", xlim=(-0.2, 2.2), ylim=(-0.25, 1.1))
     for height in heights:
@@ -347,48 +550,60 @@ def circle(ax, x, y, name):
             bbox={"boxstyle": "circle", "facecolor": "white", "linewidth": 2})
 
 
-def stored(model):
+def stored(W):
     """Indices of the features that a tied model represents: arrows longer than 1/2."""
-    return np.flatnonzero(np.linalg.norm(model.model.W, axis=0) > 0.5)
+    return np.flatnonzero(np.linalg.norm(W, axis=0) > 0.5)
 
 
-def plane_of(W):
-    """The columns of W (m, n) in a plane (2, n): across, along arrow 0; up, most of the rest."""
-    direction = W[:, 0] / np.linalg.norm(W[:, 0])
+def plane_of(W, first):
+    """The columns of W (m, n) in a plane (2, n): across, along arrow `first`; up, most of the rest."""
+    direction = W[:, first] / np.linalg.norm(W[:, first])
     across = direction @ W
     rest = W - np.outer(direction, across)
     directions, _, _ = np.linalg.svd(rest)
     return np.array([across, directions[:, 0] @ rest])           # (2, n)
 
 
+def draw_arrows(ax, W):
+    """The stored features of a tied model as arrows in a plane, the first of them green."""
+    shown = stored(W)
+    if len(shown):
+        tips = plane_of(W, shown[0])
+        for k in shown:
+            ax.plot([tips[0, k], tips[0, k]], [0, tips[1, k]], ":", color="0.4", linewidth=2)
+            arrow(ax, tips[:, k], GREEN if k == shown[0] else ORANGE)
+            ax.text(1.25 * tips[0, k], 1.25 * tips[1, k], str(k), ha="center", va="center")
+    ax.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), **NO_AXES)
+
+
 @figure("reproduced", "Toy Models of Superposition, introduction")
 def pentagon(seed=0, densities=(1.0, 0.2, 0.05), n=5, m=2, decay=0.9):
     """How many features share two dimensions? The sparser they are, the more of them move in.
 
-    Each feature is `decay` times as important as the one before. The best of four starts.
+    Each feature is `decay` times as important as the one before. The best of four starts. Green is
+    the first feature that is stored.
     """
-    require(n > m, f"n must be larger than m, got n = {n} and m = {m}")
+    tm.require(n > m, f"n must be larger than m, got n = {n} and m = {m}")
+    tm.require(0 < decay <= 1, f"decay must be above 0 and at most 1, got {decay}")
+    tm.check_density(densities, len(densities))
     numbers = {}
-    slide, axes = new_slide(f"The sparser the features, the more of them share {m} dimensions",
+    dimensions = f"{m} dimensions" if m > 1 else "1 dimension"
+    slide, axes = new_slide(f"The sparser the features, the more of them share {dimensions}",
                             columns=len(densities), rows=2, squeeze=False, height_ratios=(2, 1))
     for density, plane, row in zip(densities, axes[0], axes[1]):
-        model = itf.pentagon_models(seed, density, decay, n, m)[0]
-        tips = plane_of(model.model.W)
-        for k in stored(model):
-            plane.plot([tips[0, k], tips[0, k]], [0, tips[1, k]], ":", color="0.4", linewidth=2)
-            arrow(plane, tips[:, k], ORANGE if k else GREEN)
-            plane.text(1.25 * tips[0, k], 1.25 * tips[1, k], str(k), ha="center", va="center")
-        plane.set(title=f"density {density:g}", aspect="equal", xlim=(-1.6, 1.6),
-                  ylim=(-1.6, 1.6), **NO_AXES)
-        numbers[f"stored at density {density:g}"] = len(stored(model))
-        own = np.arange(n) == 0
-        sticks(row, model.U[0], own, width=14)
+        W = pentagon_models(seed, density, decay=decay, n=n, m=m)[0].model.W
+        draw_arrows(plane, W)
+        plane.set_title(f"density {density:g}")
+        numbers[f"stored at density {density:g}"] = len(stored(W))
+        first = stored(W)[0]
+        sticks(row, (W.T @ W)[first], np.arange(n) == first, width=14)
         row.set(xticks=range(n), yticks=(), ylim=(-1.8, 1.8), xlabel="source j")
+        row.set_ylabel(f"row {first}\nof U", rotation=0, ha="right", va="center")
         row.spines["left"].set_visible(False)
-    axes[1, 0].set_ylabel("row 0\nof U", rotation=0, ha="right", va="center")
-    key(slide, green="feature 0: arrow, own weight", orange="others, and their shadow on arrow 0")
-    numbers["own weight, last"] = model.U.diagonal().max()
-    numbers["narrowest gap, last (degrees)"] = narrowest_gap(tips[:, stored(model)])
+    key(slide, green="one feature: its arrow, its own weight", orange="others, and their shadows")
+    tips = plane_of(W, first)[:, stored(W)]
+    numbers["own weight, last"] = np.sum(W**2, axis=0).max()
+    numbers["narrowest gap, last (degrees)"] = narrowest_gap(tips)
     slide.numbers = numbers
     return slide
 
@@ -408,20 +623,20 @@ def film(seed):
     small = tm.TiedModel.initialise(tm.generator(seed), 5, 2, scale=0.3)
     large = tm.TiedModel.initialise(tm.generator(seed), 100, 20)
     of_small = tm.train(small, tm.identity_task(5, 0.05), FILM_STEPS[-1], learning_rate=1e-2,
-                        rng=seed, snapshots=FILM_STEPS, progress=itf.count_steps)
+                        rng=seed, snapshots=FILM_STEPS, progress=count_steps)
     of_large = tm.train(large, tm.identity_task(100, 0.02), FILM_STEPS[-1], rng=seed,
-                        snapshots=FILM_STEPS, progress=itf.count_steps)
-    return ({step: itf.read_only(of_small.snapshots[step]["W"]) for step in FILM_STEPS},
-            {step: itf.read_only(of_large.snapshots[step]["W"]) for step in FILM_STEPS})
+                        snapshots=FILM_STEPS, progress=count_steps)
+    return ({step: tm.read_only(of_small.snapshots[step]["W"]) for step in FILM_STEPS},
+            {step: tm.read_only(of_large.snapshots[step]["W"]) for step in FILM_STEPS})
 
 
-def film_picture(seed, step):
-    """One picture of the film."""
+def film_picture(slide, seed, step):
+    """Draw one picture of the film on an empty slide. Returns U of the larger model (100, 100)."""
     small, large = film(seed)
     U = large[step].T @ large[step]
     own = np.eye(100, dtype=bool)
-    slide, (left, right) = new_slide("Each feature's own weight parts from the interference "
-                                     f"(step {step:3})", columns=2)
+    set_title(slide, f"Each feature's own weight parts from the interference (step {step})")
+    left, right = slide.subplots(1, 2)
     for tip in small[step].T:
         arrow(left, tip, "black")
     left.set(title="5 features in 2 dimensions", xlim=(-1.4, 1.4), ylim=(-1.4, 1.4),
@@ -432,14 +647,18 @@ def film_picture(seed, step):
     right.set(title="100 features in 20 dimensions", xlabel="virtual weight", yscale="log",
               ylim=(0.7, 20000), ylabel="number of weights")
     key(slide, green="a feature's own weight", orange="interference")
-    slide.numbers = {"own weight": U[own].mean(), "interference std": U[~own].std()}
-    return slide
+    return U
 
 
 @figure("reproduced", "Toy Models of Superposition; the note")
 def training(seed=0):
     """How do two kinds of weight come about? They part during training: watch the film."""
-    return film_picture(seed, FILM_STEPS[-1])
+    slide = Slide(figsize=(12.8, 7.2), layout="constrained")
+    slide.film = functools.partial(film_picture, slide, seed)
+    U = slide.film(FILM_STEPS[-1])
+    slide.numbers = {"own weight": U.diagonal().mean(),
+                     "interference std": U[~np.eye(100, dtype=bool)].std()}
+    return slide
 
 
 @figure("known (Welch bound, leverage scores)", "Toy Models of Superposition, dimensionality")
@@ -453,15 +672,15 @@ def unavoidable(seed=0):
                           "row must carry")
     slide.numbers = {}
     for place, (name, density) in enumerate({"alone": 1.0, "pair": 0.2, "pentagon": 0.05}.items()):
-        model = itf.pentagon_models(seed, density, decay=0.9)[0]
-        i = stored(model)[0]
-        squares = (model.U[i] / model.U[i, i])**2
-        least = 1 / itf.shares(model.U)[i]
+        trained = pentagon_models(seed, density, decay=0.9, n=5, m=2)[0]
+        i = stored(trained.model.W)[0]
+        price = itf.price(trained.U)[i]
+        least = 1 / itf.shares(trained.U)[i]
         ax.bar(place, 1, 0.5, color=GREEN)
-        ax.bar(place, squares.sum() - 1, 0.5, bottom=1, color=ORANGE)
+        ax.bar(place, price - 1, 0.5, bottom=1, color=ORANGE)
         ax.plot([place - 0.35, place + 0.35], [least, least], **DERIVED)
         ax.text(place + 0.37, least, f"1 / share\n= {least:.2f}", va="center")
-        slide.numbers[f"price times share, {name}"] = squares.sum() / least
+        slide.numbers[f"price times share, {name}"] = price / least
     ax.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], xlim=(-0.5, 2.8),
            ylim=(0, 2.9), ylabel="squares of a row, added up,\nover the own weight's square")
     key(slide, green="own weight, squared", orange="interference, squared and added up")
@@ -470,40 +689,14 @@ def unavoidable(seed=0):
 
 # --- Chapter 2: two kinds of weights --------------------------------------------------------------
 
-@figure("reproduced", "the note, figures 6 and 7")
-def decomposition(seed=0):
-    """Can U be split into circuit and interference? Yes; here two definitions agree."""
-    model = itf.simple_model(seed)
-    U = model.U
-    real = model.is_real
-    U_star, _ = itf.ideal_weights(U, model.b, model.task, rng=seed, progress=itf.count_steps)
-    U_fixed, _ = itf.ideal_weights(U, model.b, model.task, rng=seed, only=("U",),
-                                   progress=itf.count_steps)
-    slide, axes = new_slide("What training left is the identity plus interference (8 of 100 "
-                            "targets)", mosaic="UAB;UCD", subplot_kw=NO_AXES)
-    drawn_rows(axes["U"], U, real, "the model: U")
-    drawn_rows(axes["A"], U_star, real, "Definition 1: ideal U*")
-    drawn_rows(axes["B"], U - U_star, real, "+ the difference")
-    drawn_rows(axes["C"], U * real, real, "Definition 2: what helps")
-    drawn_rows(axes["D"], U * ~real, real, "+ all others")
-    key(slide, green="the diagonal: circuit, and real", orange="interference")
-    slide.numbers = {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
-                     "U* off identity": np.abs(U_star - model.task.A).max(),
-                     "U* diagonal, bias fixed": np.diag(U_fixed).mean()}
-    return slide
-
-
-def drawn_rows(ax, U, real, title):
-    """The first 8 rows and 24 columns of a matrix as sticks, with a title."""
-    sticks(ax, U[:8, :24], real[:8, :24], scale=1.3, width=7)
-    ax.set(title=title, ylim=(-8, 1.6))
-
-
 @figure("reproduced", "the note, figures 8, 9 and 14")
 def weight_histograms(seed=0, steps=1000, density=0.3):
-    """Could you tell real weights from interference by their size? In the simple model only."""
-    simple = itf.simple_model(seed)
-    block = itf.block_model(seed, density=density, steps=steps)
+    """Could you tell real weights from interference by their size? In the simple model only.
+
+    steps and density are those of the block model.
+    """
+    simple = simple_model(seed)
+    block = block_model(seed, density=density, steps=steps)
     slide, (left, right) = new_slide("Real weights stand apart in the simple model, but not once "
                                      "they have many sizes", columns=2)
     outlined_histogram(left, simple.U, simple.is_real)
@@ -511,12 +704,11 @@ def weight_histograms(seed=0, steps=1000, density=0.3):
     outlined_histogram(right, block.U, block.is_real)
     right.set(title="block model")
     key(slide, green="real: it helps", orange="all others")
-    interference = block.U[~block.is_real]
-    hidden = block.U[block.is_real] < np.quantile(interference, 0.99)
-    tallest = itf.ranking(block.U)[:block.is_real.sum()]
-    slide.numbers = {"real below the top 1 % of interference": hidden.mean(),
-                     "real share of as many tallest": block.is_real.flat[tallest].mean(),
-                     "real": block.is_real.sum(), "share that helps at all": np.mean(block.dL > 0)}
+    hidden = block.U[block.is_real] < np.quantile(block.U[~block.is_real], 0.99)
+    slide.numbers = {"real below the top 1 % of the others": hidden.mean(),
+                     "real in the simple model": simple.is_real.sum(),
+                     "real in the block model": block.is_real.sum(),
+                     "real share of the circuit": block.is_real[block.task.A > 0].mean()}
     return slide
 
 
@@ -528,80 +720,92 @@ def outlined_histogram(ax, U, real):
     ax.set(yscale="log", ylim=(0.7, None), xlabel="virtual weight")
 
 
-def typical_target(model):
-    """A target of the block model whose tallest sticks are not all real, for `one_target`.
+def real_among_tallest(trained, i):
+    """Target i has k real weights: how many of its k tallest weights are real."""
+    real = trained.is_real[i]
+    return np.count_nonzero(real[itf.ranking(trained.U[i])[:real.sum()]])
 
-    Count the real weights of each target, k. Of the targets with k of 4 or more, this is the one
-    whose k tallest weights include the fewest real ones.
+
+def typical_target(trained):
+    """Of the targets with four real weights or more, the one in the middle, for `one_target`.
+
+    In the middle of an order: by which share of the k tallest weights is real, of k real ones.
     """
-    wrong = np.full(len(model.U), -1)
-    for i, real in enumerate(model.is_real):
-        if real.sum() >= 4:
-            tallest = itf.ranking(model.U[i])[:real.sum()]
-            wrong[i] = np.count_nonzero(~real[tallest])
-    return int(np.argmax(wrong))
+    counts = trained.is_real.sum(axis=1)
+    targets = np.flatnonzero(counts >= 4)
+    tm.require(len(targets), "no target has four real weights: name one with target=...")
+    share = [real_among_tallest(trained, i) / counts[i] for i in targets]
+    return int(targets[np.argsort(share, kind="stable")[len(targets) // 2]])
 
 
 @figure("reproduced, drawn anew", "the note, figure 12: base64")
 def one_target(seed=0, target=None, vote=False, steps=1000, density=0.3):
     """Which of a target's 128 weights are real? Not simply the tallest.
 
-    target: by default one whose tallest sticks are not all real. vote: show only the weights, with
-    a letter on the ten tallest, for a class to guess.
+    target: by default a typical one. vote: show only the weights, with letters on ten of them, for
+    a class to guess: those that are real, and the tallest of the others.
     """
-    model = itf.block_model(seed, density=density, steps=steps)
-    require(target is None or target < 128, f"target must be in 0..127, got {target}")
-    i = typical_target(model) if target is None else target
-    real = model.is_real[i]
-    tallest = itf.ranking(model.U[i])
-    right = np.count_nonzero(real[tallest[:real.sum()]])
-    lettered = np.sort(tallest[:10])
+    trained = block_model(seed, density=density, steps=steps)
+    tm.require(target is None or target < 128, f"target must be in 0..127, got {target}")
+    i = typical_target(trained) if target is None else target
+    u = trained.U[i]
+    real = trained.is_real[i]
+    count = np.count_nonzero(real)
+    right = real_among_tallest(trained, i)
     if vote:
-        slide, above = new_slide(f"Which of these ten weights are real? {real[lettered].sum()} are")
-        above.vlines(range(128), 0, model.U[i], color="black", linewidth=6)
+        tm.require(count, f"target {i} has no real weight: choose another target to vote on")
+        slide, above = new_slide(f"Which of these ten weights are real? {count} are")
+        above.vlines(range(128), 0, u, color="black", linewidth=6)
         above.axhline(0, color="0.5", linewidth=1)
-        above.set(xlim=(-1, 133), xlabel="source j")
+        above.set(xlim=(-1, 133), xlabel="source j", ylim=(None, 1.6 * u.max()))
+        letter_sticks(above, u, np.sort(itf.ranking(u + 100 * real)[:10]))
     else:
-        but = "but only " if right < real.sum() else ""
-        title = f"{real.sum()} of this target's 128 weights are real, {but}{right} of its " \
-                f"{real.sum()} tallest"
+        title = f"{count} of this target's 128 weights are real: {right} of its {count} tallest, " \
+                f"and {count - right} elsewhere"
         slide, (above, below) = new_slide(title, rows=2, sharex=True)
-        sticks(above, model.U[i], real, width=9)
-        sticks(below, 1000 * model.dL[i], real, width=9)
+        sticks(above, u, real, width=9)
+        sticks(below, 1000 * trained.dL[i], real, width=9)
         below.set(xlim=(-1, 133), xlabel="source j", ylabel="helpful-\nness × 1000")
         key(slide, green="real: it helps", orange="all others")
-    top = 1.35 * model.U[i].max()
+    above.set_ylabel("weight")
+    counts = trained.is_real.sum(axis=1)
+    several = np.flatnonzero(counts >= 4)
+    found = sum(real_among_tallest(trained, i) for i in several)
+    slide.numbers = {"real": count, "real among as many tallest": right,
+                     "the same share, all with four or more": found / max(1, counts[several].sum())}
+    return slide
+
+
+def letter_sticks(ax, u, lettered):
+    """Write A, B, C, ... above these sticks, side by side, with a line to each."""
     across = -5
     for letter, j in zip("ABCDEFGHIJ", lettered):
-        across = max(j, across + 5)             # letters side by side, with a line to their stick
-        above.annotate(letter, (j, model.U[i, j]), (across, top), ha="center", weight="bold",
-                       arrowprops={"arrowstyle": "-", "color": "0.6"})
-    above.set(ylabel="weight", ylim=(None, 1.25 * top))
-    slide.numbers = {"real": real.sum(), "real among as many tallest": right}
-    return slide
+        across = max(j, across + 5)
+        ax.annotate(letter, (j, max(u[j], 0)), (across, 1.4 * u.max()), ha="center", weight="bold",
+                    arrowprops={"arrowstyle": "-", "color": "0.6"})
 
 
 @figure("reproduced; what the start does, ours", "the note, figure 10")
 def two_models(seed=0):
     """Does interference come back if you train again? Not from another start."""
-    model = itf.simple_model(seed, converged=True)
-    other = itf.simple_model(seed + 1, converged=True)
-    same_start = itf.simple_model(seed + 1, start=seed, converged=True)
-    interference = ~model.is_real
+    trained = simple_model(seed, converged=True)
+    other = simple_model(seed + 1, converged=True)
+    same_start = simple_model(seed + 1, start=seed, converged=True)
+    interference = ~trained.is_real
     slide, (left, right) = new_slide("Train again from another start: the real weights come back, "
                                      "interference does not", columns=2, sharex=True, sharey=True)
-    dots(left, model.U, other.U, model.is_real)
-    dots(right, model.U, same_start.U, model.is_real)
-    r_other = correlation(model.U, other.U, interference)
-    r_same = correlation(model.U, same_start.U, interference)
+    dots(left, trained.U, other.U, trained.is_real)
+    dots(right, trained.U, same_start.U, trained.is_real)
+    r_other = correlation(trained.U, other.U, interference)
+    r_same = correlation(trained.U, same_start.U, interference)
     left.set(title=f"another start: r = {r_other:.2f}", xlabel="weight", aspect="equal",
              ylabel="trained again")
     right.set(title=f"same start, new data: r = {r_same:.2f}", xlabel="weight", aspect="equal")
     key(slide, green="the diagonal", orange="interference (r is of these)")
-    early = itf.simple_model(seed)
-    early_other = itf.simple_model(seed, start=seed + 1)
+    early = simple_model(seed)
+    early_other = simple_model(seed, start=seed + 1)
     slide.numbers = {"r, another start": r_other, "r, same start, other data": r_same,
-                     "own weight": model.U.diagonal().mean(),
+                     "own weight": trained.U.diagonal().mean(),
                      "r, another start, 300 steps":
                          correlation(early.U, early_other.U, ~early.is_real)}
     return slide
@@ -610,10 +814,10 @@ def two_models(seed=0):
 @figure("reproduced; where it repeats, ours", "the note, figures 13 and 15")
 def learned_vs_ideal(seed=0, steps=1000, density=0.3):
     """Did training find the circuit? It found most of it, too small, and interference besides."""
-    model = itf.block_model(seed, density=density, steps=steps)
-    again = itf.block_model(seed, run=1, density=density, steps=steps)
-    A = model.task.A
-    U = model.U
+    trained = block_model(seed, density=density, steps=steps)
+    again = block_model(seed, run=1, density=density, steps=steps)
+    A = trained.task.A
+    U = trained.U
     in_circuit = A > 0
     slide, ax = new_slide("Most of the circuit is learned, but too small")
     dots(ax, A, U, in_circuit, size=60)
@@ -625,14 +829,12 @@ def learned_vs_ideal(seed=0, steps=1000, density=0.3):
     ax.set(xlabel="what the task asks for, A", ylabel="what was learned, U", xlim=(-0.03, 1.03),
            ylim=(min(-0.3, U.min()), max(1.03, U.max())))
     key(slide, green="in the circuit", orange="interference: not asked for")
-    both = model.live & again.live
+    both = trained.live & again.live
     block = np.kron(np.eye(8), np.ones((16, 16))) > 0
     outside = A == 0
     slide.numbers = {"too small": np.mean(U[in_circuit] < A[in_circuit]),
                      "interference std": U[outside].std(),
                      "r of two runs, in A": correlation(U, again.U, in_circuit & both),
-                     "r of two runs, inside blocks": correlation(U, again.U,
-                                                                 block & outside & both),
                      "r of two runs, between blocks": correlation(U, again.U, ~block & both)}
     return slide
 
@@ -641,39 +843,99 @@ def learned_vs_ideal(seed=0, steps=1000, density=0.3):
 
 def slope_of(x):
     """What the law says of dL / F while the gate stays open, for x (B, n)."""
+    x = x.astype(np.float64)
     return 2 * np.mean(x)**2 / np.mean(x**2) - 1
 
 
 @figure("two branches, as in the sequel; the line is derived, ours", "the sequel, bifurcation plot")
 def branches(seed=0, steps=1000, density=0.3):
     """Does a weight help? Its effectiveness sorts the two kinds; its size mixes them."""
-    model = itf.block_model(seed, density=density, steps=steps)
-    in_circuit = model.task.A > 0
+    trained = block_model(seed, density=density, steps=steps)
+    in_circuit = trained.task.A > 0
     outside = ~in_circuit
-    F = 1000 * model.F
-    dL = 1000 * model.dL
-    slope = slope_of(model.x)
+    F = 1000 * trained.F
+    dL = 1000 * trained.dL
+    slope = slope_of(trained.x)
     verb = "does harm" if slope < 0 else "helps"
     slide, (left, right) = new_slide(f"Interference {verb} in proportion to what it does, not to "
                                      "its size", columns=2, sharey=True)
     dots(left, F, dL, in_circuit, size=90)
-    dots(right, np.abs(model.U), dL, in_circuit, size=90)
+    dots(right, np.abs(trained.U), dL, in_circuit, size=90)
     most = 1.3 * F[outside].max()
-    left.plot([0, most], [0, slope * most], **DERIVED, label=f"derived: slope {slope:.2f}")
-    left.legend(loc="lower left" if slope < 0 else "upper left")
+    left.plot([0, most], [0, slope * most], **DERIVED)
     bottom = 1.6 * min(dL[outside].min(), 0)
     top = -2 * bottom if slope < 0 else 1.3 * dL[outside].max()
     left.set(xlabel="effectiveness × 1000", ylabel="helpfulness × 1000", xlim=(0, most),
              ylim=(bottom, top))
     right.set(xlabel="size of the weight", xlim=(0, 0.85))
-    beyond = np.count_nonzero((np.abs(model.U) > 0.85) | (dL > top))     # counted, not drawn
+    beyond = np.count_nonzero((np.abs(trained.U) > 0.85) | (dL > top))   # counted, not drawn
     right.text(0.83, 0.9 * bottom, f"{beyond} more lie beyond", ha="right")
-    key(slide, green="in the circuit", orange="interference")
-    live = outside & model.live
-    slide.numbers = {"dL / F outside A": dL[outside].sum() / F[outside].sum(), "derived": slope,
+    key(slide, green="in the circuit", orange="interference", derived=f"derived: slope {slope:.2f}")
+    live = outside & trained.live
+    slide.numbers = {"dL / F outside A": ratio_of_sums(dL, F, outside), "derived": slope,
                      "r of dL and F": correlation(dL, F, live),
-                     "r of dL and U^2": correlation(dL, model.U**2, live)}
+                     "r of dL and U^2": correlation(dL, trained.U**2, live),
+                     "r of dL and the law": correlation(dL, trained.law, live)}
     return slide
+
+
+@figure("derived, and drawn; ours", "`predicted_helpfulness`")
+def noise(seed=0, densities=(0.1, 0.9)):
+    """Why may the loss fall without a weight, and why may it rise? Noise against mean.
+
+    For each density a block model is trained, and the most effective of its positive interference
+    weights is removed. Drawn is the change D of its target, over the examples in which it acts.
+    """
+    tm.check_density(densities, len(densities))
+    slide, axes = new_slide("Without the weight the loss falls if variance > mean², and rises if "
+                            "mean² > variance", columns=len(densities), squeeze=False, sharex=True,
+                            sharey=True)
+    numbers = {}
+    for density, ax in zip(densities, axes[0]):
+        trained = block_model(seed, density=density)
+        loudest = np.where((trained.task.A == 0) & (trained.U > 0), trained.F, 0)
+        i, j = np.unravel_index(loudest.argmax(), loudest.shape)
+        D = change_where_acting(trained, i, j)
+        mean = D.mean()
+        spread = D.std()
+        ax.hist(D, np.arange(-0.42, 0.13, 0.02), color=ORANGE,
+                weights=np.full(len(D), 100 / len(D)))
+        ax.axvline(0, color="0.5", linewidth=1.5)
+        ax.plot([mean, mean], [0, 17], color="black")
+        double_arrow(ax, (mean, 0), 15, "mean")
+        double_arrow(ax, (mean - spread, mean + spread), 11, "spread")
+        outcome = "falls" if trained.dL[i, j] < 0 else "rises"
+        ax.set_title(f"density {density:g}: the loss {outcome}", weight="bold")
+        ax.text(-0.41, 18.3, f"mean² {1000 * mean**2:.1f}\nvariance {1000 * spread**2:.1f}",
+                va="top")
+        ax.set(xlabel="change of the target, D", ylim=(0, 19), xlim=(-0.42, 0.12))
+        at_zero = 100 * np.mean(np.abs(D) < 0.02)
+        if at_zero > 19:
+            ax.text(0.015, 6, f"{at_zero:.0f} %\nat 0", va="center")
+        numbers |= {f"density {density:g}: variance over mean^2": spread**2 / mean**2,
+                    f"density {density:g}: change of the loss": 1000 * trained.dL[i, j]}
+    axes[0, 0].set_ylabel("acting examples (%)")
+    axes[0, 0].plot([], [], color=ORANGE, linewidth=10, label="one interference weight (mean² and "
+                    "variance × 1000)")
+    slide.legend(loc="outside lower center", handlelength=1)
+    slide.numbers = numbers
+    return slide
+
+
+def change_where_acting(trained, i, j):
+    """D of target i without U_ij, in the examples in which its gate is open before or after."""
+    z = trained.x @ trained.U[i] + trained.b[i]
+    z_without = z - trained.U[i, j] * trained.x[:, j]
+    acting = (z > 0) | (z_without > 0)
+    return (tm.relu(z_without) - tm.relu(z))[acting]
+
+
+def double_arrow(ax, ends, height, name):
+    """A horizontal arrow between two places, with its name on the left."""
+    ax.annotate("", (ends[0], height), (ends[1], height),
+                arrowprops={"arrowstyle": "<->", "lw": 2.5, "shrinkA": 0, "shrinkB": 0})
+    ax.text(min(ends) - 0.01, height, name, ha="right", va="center",
+            bbox={"color": "white", "pad": 1})
 
 
 @figure("derived, then measured; ours", "`predicted_helpfulness`")
@@ -683,24 +945,29 @@ def law(seed=0, densities=(0.1, 0.3, 0.5, 0.7, 0.9), kinds=("uniform", "binary")
     For each kind and density a block model is trained. Mean ablation replaces a weight's source by
     its mean, not by 0 (4,096 examples).
     """
+    lines = {"uniform": (1.5, "o"), "binary": (2.0, "s")}        # rise of the derived line, marker
+    tm.check_density(densities, len(densities))
+    for kind in kinds:
+        tm.require(kind in lines, f"kinds must be uniform, or binary, or uniform,binary, "
+                   f"got {kind!r}")
     title = "Whether interference does harm or helps is decided by the features"
     if "uniform" in kinds:
         title += "; without its mean it only does harm"
     slide, ax = new_slide(title)
-    lines = {"uniform": (1.5, "o"), "binary": (2.0, "s")}        # rise of the derived line, marker
     numbers = {}
+    distances = []
     means = []
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):                            # each kind once
         rise, marker = lines[kind]
         measured = []
         for density in densities:
-            model = itf.block_model(seed, density=density, binary=kind == "binary")
-            outside = model.task.A == 0
-            ratio = model.dL[outside].sum() / model.F[outside].sum()
-            measured.append(ratio)
-            numbers[f"{kind}, density {density:g}"] = ratio
+            trained = block_model(seed, density=density, binary=kind == "binary")
+            outside = trained.task.A == 0
+            measured.append(ratio_of_sums(trained.dL, trained.F, outside))
+            numbers[f"{kind}, density {density:g}"] = measured[-1]
+            distances.append(abs(measured[-1] - (rise * density - 1)))
             if kind == "uniform":
-                means.append(mean_ablation_ratio(model, outside))
+                means.append(mean_ablation_slope(trained))
         ax.plot([0, 1], [-1, rise - 1], **DERIVED)
         ax.plot(densities, measured, marker, color=ORANGE, markersize=18, markeredgecolor="black",
                 label=f"interference, {kind} features", zorder=3)
@@ -715,84 +982,391 @@ def law(seed=0, densities=(0.1, 0.3, 0.5, 0.7, 0.9), kinds=("uniform", "binary")
     ax.set(xlabel="density of the features", ylim=(-1.15, 1.05), xlim=(0, 1),
            ylabel="helpfulness / effectiveness\noutside the circuit")
     ax.legend(loc="upper left", bbox_to_anchor=(0.1, 1.02))
-    slide.numbers = numbers
+    slide.numbers = {"largest distance": max(distances), **numbers}
     return slide
 
 
-def mean_ablation_ratio(model, where):
-    """dL / F of the weights `where`, if a weight's source is replaced by its mean."""
-    x = model.x[:4096]
-    y = model.y[:4096]
-    dL = itf.helpfulness(model.U, model.b, x, y, mean=True)
-    F = itf.effectiveness(model.U, model.b, x, mean=True)
-    return dL[where].sum() / F[where].sum()
+def mean_ablation_slope(trained):
+    """dL / F over all interference, if a weight's source is replaced by its mean."""
+    x = trained.x[:4096]
+    y = trained.y[:4096]
+    dL = itf.helpfulness(trained.U, trained.b, x, y, mean=True)
+    F = itf.effectiveness(trained.U, trained.b, x, mean=True)
+    return ratio_of_sums(dL, F, trained.task.A == 0)
 
 
-@figure("ours", "Optimal Brain Damage (LeCun, Denker, Solla 1989)")
+@figure("ours", "the note's question why interference is there")
 def one_weight(seed=0):
-    """Why does training leave harmful weights in? It cannot move one weight alone.
+    """Why does training leave harmful weights in? At their arrows the pulls of all cancel.
 
-    Left: the loss of target 0 of the pentagon, if one interference weight were another. Right: the
-    slope of the loss along each of the 25 virtual weights, and along each of the 10 numbers of W.
+    Left: the loss of target 0 of the pentagon, if one interference weight were another. Right: what
+    each virtual weight of arrow 0 would do to its length (`pulls`).
     """
-    model = itf.pentagon_models(seed, density=0.05)[0]
-    x, y = model.task.batch(tm.generator((seed, 5)), 2**18)
-    u = model.U[0].astype(np.float64)
+    trained = pentagon_models(seed, density=0.05)[0]
+    x, y = trained.task.batch(tm.generator((seed, 5)), 2**18)
+    u = trained.U[0].astype(np.float64)
     j = np.argsort(u)[-2]                                        # the largest interference weight
 
     def error_with(value):
         """The mean squared error of target 0 if this weight had another value."""
         row = u.copy()
         row[j] = value
-        return np.mean((tm.relu(x @ row + model.b[0]) - y[:, 0])**2)
+        return np.mean((tm.relu(x @ row + trained.b[0]) - y[:, 0])**2)
 
     values = np.linspace(0, 1.6 * u[j], 40)
     errors = [error_with(value) for value in values]
     now = error_with(u[j])
-    lifted = tm.LiftedModel(model.U, model.b)
-    _, along_U = lifted.loss_and_gradients(x, y)
-    _, along_W = model.model.loss_and_gradients(x, y)
-    dU = np.abs(along_U["U"]).ravel()
-    dW = np.sort(np.abs(along_W["W"]), axis=None)[::-1]
-    order = np.argsort(-dU)
-    own = np.eye(5, dtype=bool).flat[order]
-    slide, (left, right) = new_slide("Most virtual weights would roll downhill, but none of them "
-                                     "can move alone", columns=2)
+    lifted = tm.LiftedModel(trained.U, trained.b)
+    _, gradients = lifted.loss_and_gradients(x, y)
+    pulls = 1000 * itf.pulls(trained.model.W, gradients["U"], 0)
+    others = 1 + np.argsort(pulls[1:])
+    slide, (left, right) = new_slide("Alone, this weight would roll downhill. But many pull at an "
+                                     "arrow, and their pulls cancel", columns=2, width_ratios=(2, 3))
     left.plot(values, 1000 * np.array(errors), color=ORANGE)
     left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
-    left.annotate("trained to here", (u[j], 1000 * now), (-30, 60), textcoords="offset points",
-                  ha="right", arrowprops={"arrowstyle": "->", "lw": 2})
-    left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000")
-    right.bar(range(25), 1000 * dU[order], 0.8, color=np.where(own, GREEN, ORANGE))
-    right.bar(range(27, 37), 1000 * dW, 0.8, color="0.3")
-    right.text(12, 1060 * dU.max(), "25 weights of U", ha="center")
-    right.text(31.5, 1150 * dW.max(), "10 numbers\nof W", ha="center")
-    right.set(xticks=(), ylabel="slope of the loss (size), × 1000", ylim=(0, 1180 * dU.max()))
+    left.annotate("trained\nto here", (u[j], 1000 * now), (0, -70), textcoords="offset points",
+                  ha="center", va="top", arrowprops={"arrowstyle": "->", "lw": 2})
+    left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000",
+             ylim=(0, 1150 * max(errors)))
+    right.bar(0, pulls[0], 0.8, color=GREEN)
+    right.bar(range(1, 5), pulls[others], 0.8, color=ORANGE)
+    right.bar(5.5, pulls.sum(), 0.8, color="0.3")
+    right.axhline(0, color="0.5", linewidth=1.5)
+    right.text(0.6, 0.9 * pulls[0], "↑ arrow 0 longer", va="top")
+    right.text(0.6, 0.7 * pulls[0], "↓ shorter", va="top")
+    names = ["own"] + [f"with {k}" for k in others] + ["sum"]
+    right.set(xticks=[0, 1, 2, 3, 4, 5.5], ylabel="pull at arrow 0, × 1000")
+    right.set_xticklabels(names, rotation=40, ha="right", rotation_mode="anchor")
     key(slide, green="a feature's own weight", orange="interference")
-    slide.numbers = {"slopes of U over those of W (rms)": np.sqrt(np.mean(dU**2) / np.mean(dW**2)),
+    slide.numbers = {"pull of the own weight": pulls[0], "weakest pull of a shadow": max(pulls[1:]),
+                     "all pulls over the first": pulls.sum() / pulls[0],
                      "error without it over now": errors[0] / now}
     return slide
 
 
 # --- Chapter 4: finding the real weights ----------------------------------------------------------
 
+SCORES = {  # what a score is called, and how its curve is drawn
+    "second_order": ("second order (needs answers)", {"color": "black"}),
+    "era_cosine": ("ERA × cosine", {"color": BLUE}),
+    "era": ("ERA", {"color": "0.3", "linestyle": "--"}),
+    "twera_floored": ("TWERA, floored", {"color": "0.3", "linestyle": ":"}),
+    "weight": ("weight", {"color": "0.7"}),
+    "frequency": ("frequency", {"color": "0.7", "linestyle": "--"}),
+}
+
+
+@figure("ERA, the note's; ERA × cosine, ours", "the note, figure 16, and 'Can we beat this?'")
+def scores(seed=0, steps=1000, density=0.3):
+    """What finds real weights? Their size finds a part; what they do and where they read, more.
+
+    Left: precision and recall of four scores. Right: the area under such curves at four stages.
+    """
+    trained = block_model(seed, density=density, steps=steps)
+    stages = {stage: block_model(seed, density=density, steps=stage) for stage in STAGES}
+    slide, (left, right) = new_slide("ERA × cosine finds more real weights than ERA, and both more "
+                                     "than size", columns=2, sharey=True)
+    slide.numbers = {}
+    for name in ("second_order", "era_cosine", "era", "weight"):
+        words, line = SCORES[name]
+        precision, recall = itf.precision_recall(trained.scores[name], trained.is_real)
+        left.plot(recall, precision, label=words, **line)
+        areas = [stages[stage].average_precision(name) for stage in STAGES]
+        right.plot(range(4), areas, marker="o", **line)
+        slide.numbers[words] = itf.average_precision(precision, recall)
+        slide.numbers |= {f"{words}, {stage}": area for stage, area in zip(STAGES, areas)}
+    left.set(title=f"after {steps:,} steps", xlabel="recall", ylabel="precision", ylim=(0, 1.05),
+             xlim=(0, 1))
+    right.set(title="average precision", xticks=range(4), xlabel="training steps",
+              xticklabels=[f"{stage:,}" for stage in STAGES])
+    slide.legend(loc="outside lower center", ncols=2)
+    era = [slide.numbers[f"ERA, {stage}"] for stage in STAGES]
+    product = [slide.numbers[f"ERA × cosine, {stage}"] for stage in STAGES]
+    weight = [slide.numbers[f"weight, {stage}"] for stage in STAGES]
+    slide.numbers |= {"least lead of ERA × cosine": np.min(np.subtract(product, era)),
+                      "least lead of ERA": np.min(np.subtract(era, weight)),
+                      "precision of the weight at recall .2": precision[recall >= 0.2][0]}
+    return slide
+
+
+# --- Chapter 5: taking it away, and who would miss it ---------------------------------------------
+
+def signs_of_interference(trained):
+    """Where interference is positive, negative, and either: name -> (n, n) booleans."""
+    outside = trained.task.A == 0
+    return {"positive": outside & (trained.U > 0), "negative": outside & (trained.U < 0),
+            "both": outside}
+
+
+def random_share(trained, percent, where):
+    """A random share of the weights `where`, in percent; larger ones hold the smaller: (n, n)."""
+    places = np.flatnonzero(where)
+    order = tm.generator((trained.seed, 7)).permutation(places)
+    chosen = np.zeros(where.size, bool)
+    chosen[order[:round(percent / 100 * len(places))]] = True
+    return chosen.reshape(where.shape)
+
+
+def loss_without(trained, removed, refit_bias=False):
+    """The loss without the weights `removed` (n, n), over the whole model's."""
+    rest = np.where(removed, 0, trained.U)
+    loss = itf.lifted_loss(rest, trained.b, trained.x, trained.y, refit_bias=refit_bias)
+    return loss / trained.loss
+
+
+@figure("expected by the note; measured and derived, ours", "the note, Appendix 4")
+def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0)):
+    """Can many harmful weights help together? One sign of them can, both signs together cannot.
+
+    Removed: a random share of the positive interference, of the negative, or of both. The loss as a
+    share of the whole model's, with all biases as they were trained.
+    """
+    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    percents = sorted(percents)
+    trained = block_model(seed, density=density, steps=steps)
+    tm.require(trained.loss > 0, "the loss is 0: there is nothing to lose")
+    slide, ax = new_slide("")
+    markers = {"positive": "^", "negative": "v", "both": "o"}
+    ends = {}
+    slide.numbers = {}
+    for sign, where in signs_of_interference(trained).items():
+        measured = [1.0]
+        derived = [1.0]
+        for percent in percents:
+            removed = random_share(trained, percent, where)
+            measured.append(loss_without(trained, removed))
+            p_M2, p_V = itf.predicted_removal(trained.U, trained.b, trained.x, removed)
+            derived.append(1 + np.sum(p_M2 - p_V) / trained.loss)
+            slide.numbers[f"{sign}, {percent:g} %"] = measured[-1]
+        ax.plot((0, *percents), derived, **DERIVED)
+        ax.plot((0, *percents), measured, markers[sign], color=ORANGE, markersize=18,
+                markeredgecolor="black")
+        ax.text(percents[-1] * 1.03, measured[-1], sign, va="center")
+        ends[sign] = measured[-1]
+        slide.numbers |= {f"{sign}, derived": derived[-1],
+                          f"{sign}, mean^2": np.sum(p_M2) / trained.loss,
+                          f"{sign}, variance": np.sum(p_V) / trained.loss,
+                          f"{sign}, added up": 1 + trained.dL[removed].sum() / trained.loss}
+    set_title(slide, title_of_crossover(ends))
+    ax.axhline(1, color="0.5", linewidth=1.5)
+    ax.plot([], [], "o", color=ORANGE, markersize=18, markeredgecolor="black",
+            label="interference removed: measured")
+    ax.plot([], [], **DERIVED, label="derived: (mean)² − variance")
+    ax.set(xlabel="removed (%)", ylabel="loss / the whole model's", xlim=(0, 1.25 * percents[-1]))
+    ax.legend(loc="upper left")
+    return slide
+
+
+def title_of_crossover(ends):
+    """What happened to the loss at the end of each curve, in words. ends: sign -> loss."""
+    verbs = {sign: "rises" if end > 1 else "falls" for sign, end in ends.items()}
+    both = verbs["both"]
+    if verbs["positive"] != verbs["negative"]:
+        return (f"Remove positive interference, and the loss {verbs['positive']}. Remove negative: "
+                f"it {verbs['negative']}. Remove both: it {both}")
+    if verbs["positive"] != both:
+        return f"Remove one sign, and the loss {verbs['positive']}. Remove both, and it {both}"
+    return f"Remove interference of one sign or of both: the loss {both}"
+
+
+@figure("ours", "`best_bias`; the note's question of pruning")
+def pruned_loss(seed=0, steps=1000, density=0.3,
+                percents=(0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)):
+    """Is a model better without most of its weights? Yes, if its biases are refitted to the rest."""
+    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    percents = sorted(percents)
+    trained = block_model(seed, density=density, steps=steps)
+    n_weights = trained.U.size
+    counts = [max(1, round(percent / 100 * n_weights)) for percent in percents]
+    slide, ax = new_slide("")
+    slide.numbers = {}
+    for name in ("weight", "era_cosine"):
+        words, line = SCORES[name]
+        score = trained.scores[name]
+        old = [trained.pruned(score, count) for count in counts]
+        new = [trained.pruned(score, count, refit_bias=True) for count in counts]
+        ax.plot(percents, old, ":", color=line["color"], label=f"{words}, old biases")
+        ax.plot(percents, new, "o-", color=line["color"], label=f"{words}, refitted")
+        one_percent = n_weights // 100
+        slide.numbers |= {f"{words}, old biases": trained.pruned(score, one_percent),
+                          f"{words}, refitted": trained.pruned(score, one_percent, True)}
+    verb = "gets better" if min(new) < 1 else "gets worse"
+    set_title(slide, f"Keep one weight in a hundred and refit the biases: the model {verb}")
+    any_of_the_circuit = one_percent_of_the_circuit(trained)
+    control = trained.pruned(any_of_the_circuit, one_percent, True)
+    ax.plot(1, control, "x", color="0.3", markersize=18, markeredgewidth=5,
+            label="any weights of the circuit, refitted")
+    ax.axhline(1, color="0.5", linewidth=1.5)
+    ax.text(percents[-1], 1.01, "the whole model", ha="right", va="bottom")
+    ax.set(xlabel="weights kept (%)", xscale="log", ylabel="loss / the whole model's",
+           ylim=(None, 1.4), xticks=(0.3, 1, 3, 10), xticklabels=("0.3", "1", "3", "10"))
+    ax.minorticks_off()
+    slide.legend(loc="outside lower center", ncols=2)
+    zero = np.zeros(trained.U.shape)
+    slide.numbers |= {"any of the circuit": control,
+                      "second order, refitted":
+                          trained.pruned(trained.scores["second_order"], one_percent, True),
+                      "no weights, refitted": trained.pruned(zero, 0, True),
+                      "whole model, refitted": trained.pruned(zero, n_weights, True)}
+    return slide
+
+
+def one_percent_of_the_circuit(trained):
+    """A score that ranks weights of the circuit first, in random order: (n, n)."""
+    return tm.generator((trained.seed, 8)).random(trained.U.shape) + (trained.task.A > 0)
+
+
+@figure("ours", "the note, 'should we care?'")
+def adversary(seed=0, steps=1000, density=0.3,
+              percents=(0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0, 25.0, 40.0, 63.0, 100.0)):
+    """Who could use interference? Whoever may choose the features. Pruning leaves them little.
+
+    The adversary turns on as many features as are usually on, none of which the target asks for
+    (`interference.adversary`; a mean over live targets). Only the most effective weights are kept.
+    """
+    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    percents = sorted(percents)
+    trained = block_model(seed, density=density, steps=steps)
+    k = usual_number(trained)
+    right = largest_right_answer(trained)
+    F = trained.scores["effectiveness"]
+    counts = [max(1, round(percent / 100 * F.size)) for percent in percents]
+    effect = [np.sum(trained.F * (itf.keep(F, F, count) > 0)) / trained.F.sum() for count in counts]
+    loss = [trained.pruned(F, count) for count in counts]
+    answers = [driven_answer(trained, F, count, k) for count in counts]
+    slide, ax = new_slide("Weights that do nothing on ordinary examples are those that an "
+                          "adversary uses")
+    ax.plot(percents, answers, "o-", color=ORANGE,
+            label=f"largest answer that {k} unrelated features can cause")
+    ax.plot(percents, loss, "s-", color="0.3", label="loss / the whole model's")
+    ax.plot(percents, effect, "o-", color="0.65", label="share of all effectiveness")
+    ax.axhline(right, **DERIVED)
+    ax.text(percents[0], right + 0.03, "largest right answer", va="bottom")
+    ax.set(xlabel="weights kept, the most effective (%)", xscale="log", xticks=(1, 3, 10, 30, 100),
+           xticklabels=("1", "3", "10", "30", "100"), ylim=(0, 1.6 * max(right, *answers, 1)))
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    tenth = round(0.1 * F.size)
+    hundredth = round(0.01 * F.size)
+    size = np.abs(trained.U)
+    whole = driven_answer(trained, F, F.size, k)
+    slide.numbers = {"answer over the largest right one": whole / right, "features": k,
+                     "by chance, over the answer": answer_by_chance(trained, k) / whole,
+                     "answer, 1 % kept, over the answer":
+                         driven_answer(trained, F, hundredth, k) / whole,
+                     "loss, 10 % kept": trained.pruned(F, tenth),
+                     "loss, 1 % kept": trained.pruned(F, hundredth),
+                     "answer, 1 % by size, over the answer":
+                         driven_answer(trained, size, hundredth, k) / whole,
+                     "loss, 1 % by size": trained.pruned(size, hundredth)}
+    return slide
+
+
+def usual_number(trained):
+    """How many features are on in an example, on average, as a whole number."""
+    return round(np.mean(np.count_nonzero(trained.x, axis=1)))
+
+
+def largest_right_answer(trained):
+    """The largest right answer of a target in the first sample: a mean over live targets."""
+    return trained.y.max(axis=0)[trained.live[:, 0]].mean()
+
+
+def driven_answer(trained, score, count, k):
+    """How far k unrelated features drive a target if `count` weights are kept: a mean, as above."""
+    pruned = itf.keep(trained.U, score, count)
+    answers = itf.adversary(pruned, trained.b, trained.task.A == 0, k)
+    return answers[trained.live[:, 0]].mean()
+
+
+def answer_by_chance(trained, k):
+    """The same for k unrelated features at random, all of them at 1."""
+    rng = tm.generator((trained.seed, 9))
+    answers = []
+    for i in np.flatnonzero(trained.live):
+        unrelated = np.flatnonzero(trained.task.A[i] == 0)
+        chosen = [rng.choice(unrelated, k, replace=False) for _ in range(100)]
+        answers.append(tm.relu(trained.U[i][chosen].sum(axis=1) + trained.b[i]).mean())
+    return np.mean(answers)
+
+
+# --- Chapter 6: real text -------------------------------------------------------------------------
+
+@figure("the sequel's findings, in a model of letters; the third curve, ours",
+        "the sequel, bifurcation and pruning plots")
+def letters_all(seed=0):
+    """Which weights of a language model help? The most effective ones; the rest can go.
+
+    Left: each point is a pair of letters. Right: the loss without the smallest weights, the least
+    effective, or the least helpful ones.
+    """
+    U, b = letters_from_zero(seed)
+    pairs = tm.letter_pairs()
+    F, dL = itf.letter_effects(U, b, pairs)
+    follows = tm.letter_table() > 0
+    helps = dL > 0
+    slide, (left, right) = new_slide("The most effective weights help, and most of the others can "
+                                     "go", columns=2)
+    dots(left, 1000 * F, 1000 * dL, helps, size=150)
+    top = 10                                                     # beyond it: counted, not drawn
+    above = np.count_nonzero(1000 * np.maximum(F, dL) > top)
+    left.plot([0, top], [0, top], **DERIVED)
+    left.text(0.97 * top, -2.2, f"{above} more lie beyond", ha="right")
+    left.set(xlabel="effectiveness × 1000", ylabel="helpfulness × 1000", xlim=(0, top),
+             ylim=(-2.5, top))
+    counts = np.unique(np.linspace(0, U.size, 28).astype(int))
+    removed = 100 * (1 - counts / U.size)
+    whole = letter_loss(U, b)
+    curves = {"smallest": (np.abs(U), {"color": "0.6"}),
+              "least effective": (F, {"color": BLUE}),
+              "least helpful": (dL, {"color": "black", "linestyle": ":"})}
+    for name, (score, line) in curves.items():
+        losses = [letter_loss(itf.keep(U, score, count), b) - whole for count in counts]
+        right.plot(removed, losses, label=f"{name} first", **line)
+    right.axhline(0, color="0.5", linewidth=1.5)
+    right.set(xlabel="weights removed (%)", ylabel="rise of the loss (nats)", ylim=(-0.05, 0.6))
+    right.legend(loc="upper left")
+    key(slide, green="helps", orange="does harm", derived="helpfulness = effectiveness")
+    largest = itf.ranking(U)[:50]
+    effective = itf.ranking(F)[:50]
+    helpful = itf.ranking(dL)[:50]
+    slide.numbers = {
+        "of the 50 largest, never come": np.count_nonzero(~follows.flat[largest]),
+        "of the 50 most effective, never come": np.count_nonzero(~follows.flat[effective]),
+        "of the 50 most effective, among the 50 most helpful": len({*effective} & {*helpful}),
+        "most effective over most effective harmful": F.max() / F[~helps].max(),
+        "share that helps": np.mean(helps), "cost of all": letter_loss(0 * U, b) - whole}
+    for percent in (50, 70, 85):
+        count = round((1 - percent / 100) * U.size)
+        for name, (score, _) in curves.items():
+            loss = letter_loss(itf.keep(U, score, count), b)
+            slide.numbers[f"cost of the {name} {percent} %"] = loss - whole
+    return slide
+
+
+def letter_loss(U, b):
+    """The cross-entropy of softmax(U x + b) on English letter pairs, in nats per letter."""
+    y_hat = tm.softmax(U.T + b)                                  # (27, 27), row j: after letter j
+    return float(-np.sum(tm.letter_pairs().T * np.log(y_hat)))
+
+
+# --- Reference: the note's own pictures, and its appendices ---------------------------------------
+
 @figure("reproduced; ERA × cosine, ours", "the note, figures 16 and 17")
 def heuristics(seed=0, steps=300, density=0.3):
-    """What finds real weights cheaply? ERA, and better still ERA times a cosine; not the weight."""
-    model = itf.block_model(seed, density=density, steps=steps)
+    """What finds real weights early in training? Six scores, as in the note."""
+    trained = block_model(seed, density=density, steps=steps)
     slide, (left, right) = new_slide("Cheap scores find the top of the list, but not the rest",
                                      columns=2, sharey=True)
-    numbers = {}
+    slide.numbers = {}
     for name, (words, line) in SCORES.items():
-        if name == "cosine":                                     # is in `stages`
-            continue
-        score = model.scores[name]
-        precision, recall = itf.precision_recall(score, model.is_real)
+        score = trained.scores[name]
+        precision, recall = itf.precision_recall(score, trained.is_real)
         left.plot(recall, precision, label=words, **line)
-        right.plot(itf.loss_gain(score, model.dL), precision, **line)
-        numbers[f"average precision, {words}"] = itf.average_precision(precision, recall)
-    oracle = model.dL[model.is_real].sum()
-    whole = model.dL.sum()
+        right.plot(itf.loss_gain(score, trained.dL), precision, **line)
+        slide.numbers[words] = itf.average_precision(precision, recall)
+    oracle = trained.dL[trained.is_real].sum()
+    whole = trained.dL.sum()
     right.axvline(whole, color="0.5", linewidth=2)
     right.text(0.97 * whole, 0.5, "all weights", ha="right")
     right.plot(oracle, 1, "*", color=GREEN, markersize=26, clip_on=False)
@@ -801,195 +1375,39 @@ def heuristics(seed=0, steps=300, density=0.3):
     left.set(xlabel="recall", ylabel="precision", ylim=(0, 1.12), xlim=(0, 1))
     right.set(xlabel="loss gain: helpfulness, added up", xlim=(0, 1.05 * oracle))
     slide.legend(loc="outside lower center", ncols=3)
-    real_at_a_tenth = model.dL > itf.THRESHOLD / 10
-    low = {name: itf.average_precision(*itf.precision_recall(model.scores[name], real_at_a_tenth))
-           for name in ("era", "frequency")}
-    slide.numbers = numbers | {"all over oracle": whole / oracle,
-                               "ERA less frequency, a tenth of the threshold":
-                                   low["era"] - low["frequency"]}
+    cheap = [slide.numbers[words] for words, _ in list(SCORES.values())[1:]]
+    slide.numbers |= {"all over oracle": whole / oracle,
+                      "order of the cheap ones": cheap == sorted(cheap, reverse=True)}
     return slide
 
 
-@figure("ours", "the note's question 'Can we beat this?'")
-def stages(seed=0, density=0.3):
-    """Which score is best? The cosine early, ERA late, and their product is never far from best."""
-    models = itf.block_stages(seed, density=density)
-    slide, ax = new_slide("The cosine ranks better early, ERA later; their product is never far "
-                          "from the better one")
-    numbers = {}
-    for name in ("second_order", "era_cosine", "era", "cosine", "weight"):
-        words, line = SCORES[name]
-        areas = [models[steps].average_precision(name) for steps in STAGES]
-        ax.plot(range(4), areas, marker="o", label=words, **line)
-        numbers |= {f"{words}, {steps} steps": area for steps, area in zip(STAGES, areas)}
-    lead = [numbers[f"ERA × cosine, {steps} steps"] - numbers[f"ERA, {steps} steps"]
-            for steps in STAGES]
-    numbers = {"lead of ERA × cosine over ERA, least": min(lead), **numbers}
-    ax.set(xticks=range(4), xticklabels=[f"{steps:,}" for steps in STAGES], ylim=(0.3, 1.02),
-           xlabel="training steps", ylabel="average precision")
-    slide.legend(loc="outside right center")
-    slide.numbers = numbers
+@figure("reproduced", "the note, figures 6 and 7")
+def decomposition(seed=0):
+    """Can U be split into circuit and interference? Yes; here two definitions agree."""
+    trained = simple_model(seed)
+    U = trained.U
+    real = trained.is_real
+    U_star, _ = itf.ideal_weights(U, trained.b, trained.task, rng=seed, progress=count_steps)
+    slide, axes = new_slide("Two ways to split U into circuit and interference: here they agree",
+                            columns=2, rows=3, subplot_kw=NO_AXES)
+    first, second = axes.T
+    drawn_rows(first[0], U, real, "the model, U")
+    drawn_rows(first[1], U_star, real, "= Definition 1: ideal weights U*")
+    drawn_rows(first[2], U - U_star, real, "+ the rest")
+    drawn_rows(second[0], U, real, "the model, U")
+    drawn_rows(second[1], U * real, real, "= Definition 2: weights that help")
+    drawn_rows(second[2], U * ~real, real, "+ the rest")
+    key(slide, green="the diagonal: circuit, and real", orange="interference")
+    slide.numbers = {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
+                     "U* off identity": np.abs(U_star - trained.task.A).max()}
     return slide
 
 
-# --- Chapter 5: taking interference away ----------------------------------------------------------
+def drawn_rows(ax, U, real, title):
+    """The first 3 rows and 24 columns of a matrix as sticks, with a title."""
+    sticks(ax, U[:3, :24], real[:3, :24], width=9)
+    ax.set(title=title, ylim=(-2.5, 1.2))
 
-def random_share(model, percent, where):
-    """A random share of the weights `where`, in percent; larger ones hold the smaller: (n, n)."""
-    places = np.flatnonzero(where)
-    order = tm.generator((model.seed, 7)).permutation(places)
-    chosen = np.zeros(where.size, bool)
-    chosen[order[:round(percent / 100 * len(places))]] = True
-    return chosen.reshape(where.shape)
-
-
-@figure("expected by the note; measured and derived, ours", "the note, Appendix 4")
-def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0)):
-    """Do single effects add up? No: one by one these weights do harm, and together they help.
-
-    Removed: a random share of the positive interference. Loss as a share of the whole model's.
-    """
-    model = itf.block_model(seed, density=density, steps=steps)
-    positive = (model.task.A == 0) & (model.U > 0)
-    measured = []
-    derived = []
-    added_up = []
-    refitted = []
-    for percent in percents:
-        removed = random_share(model, percent, positive)
-        U = np.where(removed, 0, model.U)
-        change = itf.predicted_removal(model.U, model.b, model.x, removed)
-        measured.append(itf.lifted_loss(U, model.b, model.x, model.y) / model.loss)
-        refitted.append(itf.lifted_loss(U, model.b, model.x, model.y, refit_bias=True) / model.loss)
-        derived.append(1 + change / model.loss)
-        added_up.append(1 + model.dL[removed].sum() / model.loss)
-    verb = "do harm" if model.dL[positive].sum() < 0 else "help"
-    slide, ax = new_slide(f"One by one these weights {verb}; take all of them away, and the loss "
-                          "rises")
-    removed_percents = (0.0, *percents)
-    ax.axhline(1, color="0.5", linewidth=1.5)
-    ax.plot(removed_percents, [1, *measured], "o-", color=ORANGE,
-            label="measured, biases as trained")
-    ax.plot(removed_percents, [1, *derived], **DERIVED, label="derived: (mean)² − variance")
-    ax.plot(removed_percents, [1, *added_up], ":", color="0.4", label="single effects added up")
-    ax.plot(removed_percents, [1, *refitted], "s-", color="0.4", label="measured, biases refitted")
-    ax.set(xlabel="positive interference removed (%)", ylabel="loss / the whole model's")
-    ax.legend(loc="upper left")
-    most = f"{percents[-1]:g} % removed"
-    slide.numbers = {most: measured[-1], f"{most}, derived": derived[-1],
-                     f"{most}, added up": added_up[-1], f"{most}, refitted": refitted[-1]}
-    return slide
-
-
-@figure("ours", "`best_bias`; the note's question of pruning")
-def pruned_loss(seed=0, steps=1000, density=0.3,
-                percents=(0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)):
-    """Is a model better without its interference? Yes, if its biases are refitted."""
-    model = itf.block_model(seed, density=density, steps=steps)
-    n_weights = model.U.size
-    sizes = [max(1, round(percent / 100 * n_weights)) for percent in percents]
-    slide, ax = new_slide("Keep 1 % of the weights and refit the biases: the model gets better")
-    numbers = {}
-    for name in ("weight", "era_cosine", "second_order"):
-        words, line = SCORES[name]
-        losses = [model.pruned(name, size, refit_bias=True) for size in sizes]
-        ax.plot(percents, losses, marker="o", label=words, **line)
-        numbers[f"1 % by {words}"] = model.pruned(name, n_weights // 100, refit_bias=True)
-    random = tm.generator((seed, 7)).random(model.U.shape)
-    ax.axhline(1, color="0.5", linewidth=1.5)
-    ax.text(percents[-1], 1.01, "the whole model", ha="right", va="bottom")
-    ax.set(xlabel="weights kept (%)", xscale="log", ylabel="loss / the whole model's",
-           ylim=(None, 1.12), xticks=(0.3, 1, 3, 10), xticklabels=("0.3", "1", "3", "10"))
-    ax.minorticks_off()
-    ax.legend(loc="upper center", ncols=2)
-    numbers["1 % at random"] = model.pruned(random, n_weights // 100, refit_bias=True)
-    numbers["whole model, refitted"] = model.pruned("weight", n_weights, refit_bias=True)
-    slide.numbers = numbers
-    return slide
-
-
-# --- Chapter 6: real text -------------------------------------------------------------------------
-
-@figure("the sequel's findings, in a model of letters", "the sequel, size and bifurcation plots")
-def letters_all(seed=0):
-    """Which weights of a language model help? Their size does not say; what they do says a lot."""
-    model = itf.letter_model(seed)
-    U = itf.centred(model.virtual_weights())
-    F, dL = itf.letter_effects(U, model.b, tm.letter_pairs())
-    helps = dL > 0
-    slide, (left, right) = new_slide("Size does not tell which weights help; the most effective "
-                                     "ones nearly all do", columns=2, sharey=True)
-    dots(left, U, 1000 * dL, helps, size=150)
-    dots(right, 1000 * F, 1000 * dL, helps, size=150)
-    top = 10                                                     # beyond it: counted, not drawn
-    above = np.count_nonzero(1000 * np.maximum(F, dL) > top)
-    right.plot([0, top], [0, top], **DERIVED, label="helpfulness = effectiveness")
-    right.text(0.97 * top, -2.2, f"{above} more lie beyond", ha="right")
-    right.legend(loc="lower right", bbox_to_anchor=(1.02, 0.1))
-    name_pairs(left, ["qu"], U, 1000 * dL, height=12)
-    name_pairs(left, loudest_wrong_pairs(U, 2), U, 1000 * dL, height=-32)
-    left.set(xlabel="weight", ylabel="helpfulness × 1000", ylim=(-2.5, top))
-    right.set(xlabel="effectiveness × 1000", xlim=(0, top))
-    key(slide, green="helps", orange="does harm")
-    largest = itf.ranking(U)[:50]
-    effective = itf.ranking(F)[:50]
-    slide.numbers = {"harmful, all": np.mean(dL < 0),
-                     "harmful among the 50 largest": np.mean(dL.flat[largest] < 0),
-                     "harmful among the 50 most effective": np.mean(dL.flat[effective] < 0),
-                     "most effective over most effective harmful": F.max() / F[dL < 0].max()}
-    return slide
-
-
-def loudest_wrong_pairs(U, count):
-    """The pairs that never come in English and have the largest weights, like "qh"."""
-    wrong = np.where(tm.letter_pairs() == 0, U, -np.inf)
-    places = np.unravel_index(np.argsort(-wrong, axis=None)[:count], U.shape)
-    return [tm.LETTERS[j] + tm.LETTERS[i] for i, j in zip(*places)]
-
-
-def name_pairs(ax, pairs, across, up, height):
-    """Write pairs of letters, like "qu", above or below the point of the first."""
-    j = tm.LETTERS.index(pairs[0][0])
-    i = tm.LETTERS.index(pairs[0][1])
-    ax.annotate(", ".join(pairs), (across[i, j], up[i, j]), (0, height), ha="center",
-                textcoords="offset points")
-
-
-@figure("the sequel's finding, in a model of letters", "the sequel, pruning")
-def letters_pruned(seed=0):
-    """Which weights can go? Most of them, if the least effective go first."""
-    model = itf.letter_model(seed)
-    U = itf.centred(model.virtual_weights())
-    F, _ = itf.letter_effects(U, model.b, tm.letter_pairs())
-    counts = np.unique(np.linspace(0, U.size, 28).astype(int))
-    by_size = [letter_loss(itf.keep(U, np.abs(U), count), model.b) for count in counts]
-    by_effect = [letter_loss(itf.keep(U, F, count), model.b) for count in counts]
-    whole = letter_loss(U, model.b)
-    slide, ax = new_slide("Most weights can go, if they go by what they do and not by their size")
-    removed = 100 * (1 - counts / U.size)
-    ax.plot(removed, by_size, "o-", color="0.6", label="smallest first")
-    ax.plot(removed, by_effect, "o-", color=BLUE, label="least effective first")
-    ax.axhline(whole, color="0.5", linewidth=1.5)
-    ax.text(0, whole - 0.02, "the whole model", va="top")
-    ax.set_ylim(2.3, None)
-    ax.set(xlabel="weights removed (%)", ylabel="loss (nats per letter)")
-    ax.legend(loc="upper left")
-    slide.numbers = {"cost of the least effective 70 %":
-                         letter_loss(itf.keep(U, F, round(0.3 * U.size)), model.b) - whole,
-                     "100 kept by size": letter_loss(itf.keep(U, np.abs(U), 100), model.b),
-                     "100 kept by effectiveness": letter_loss(itf.keep(U, F, 100), model.b),
-                     "whole model": whole, "none kept": by_effect[0]}
-    return slide
-
-
-def letter_loss(U, b):
-    """The cross-entropy of softmax(U x + b) on English letter pairs, in nats per letter."""
-    pairs = tm.letter_pairs()
-    y_hat = tm.softmax(U.T + b)                                  # (27, 27), row j: after letter j
-    return float(-np.sum(pairs.T * np.log(y_hat)))
-
-
-# --- The note's appendices and questions ----------------------------------------------------------
 
 @figure("derived from 90 degrees on, and measured", "the note, Appendix 1")
 def weight_sharing(seed=0):
@@ -1012,16 +1430,17 @@ def weight_sharing(seed=0):
            ylabel="trained together /\nsum of separate ones")
     ax.legend(loc="lower left")
     derived = 1 / (1 + np.cos(np.radians(angles[1:]))**2)
-    slide.numbers = {"largest deviation": np.abs(ratios[1:] / derived - 1).max()}
+    slide.numbers = {"largest deviation": np.abs(ratios[1:] / derived - 1).max(),
+                     "half of it at 180": ratios[-1]}
     return slide
 
 
 @figure("reproduced", "the note, Appendix 2")
 def converged_geometry(seed=0):
     """What is interference made of after convergence? Of geometry, or of a sharp edge."""
-    dense = itf.simple_model(seed, density=0.25, converged=True)
-    sparse = itf.simple_model(seed, density=0.001, converged=True)
-    W = dense.model.W[:, stored(dense)]
+    dense = simple_model(seed, density=0.25, converged=True)
+    sparse = simple_model(seed, density=0.001, converged=True)
+    W = dense.model.W[:, stored(dense.model.W)]
     W = W / np.linalg.norm(W, axis=0)
     cosines = (W.T @ W)[np.triu_indices(W.shape[1], 1)]
     off = ~np.eye(100, dtype=bool)
@@ -1057,8 +1476,8 @@ def correlated_sets(seed=0):
 
     Two sets of 100 features that are never active together.
     """
-    model = itf.correlated_model(seed)
-    U = model.U
+    trained = correlated_model(seed)
+    U = trained.U
     off = ~np.eye(200, dtype=bool)
     means = itf.set_mean_component(U, 100) * off
     same_set = np.kron(np.eye(2), np.ones((100, 100))) > 0
@@ -1076,51 +1495,26 @@ def correlated_sets(seed=0):
     left.legend(loc="upper left")
     variants = {"U\nless means": U - means, "diagonal\n+ means": U * ~off + means,
                 "diagonal": U * ~off}
-    whole = itf.lifted_loss(U, model.b, *model.fresh)
+    whole = itf.lifted_loss(U, trained.b, *trained.fresh)
     numbers = {}
     for place, (name, V) in enumerate(variants.items()):
-        trained = itf.lifted_loss(V, model.b, *model.fresh) / whole
-        refitted = itf.lifted_loss(V, model.b, *model.fresh, refit_bias=True) / whole
-        right.bar(place - 0.2, trained, 0.38, color="0.4")
-        right.bar(place + 0.2, refitted, 0.38, color="0.75")
+        old = itf.lifted_loss(V, trained.b, *trained.fresh) / whole
+        new = itf.lifted_loss(V, trained.b, *trained.fresh, refit_bias=True) / whole
+        right.bar(place - 0.2, old, 0.38, color="0.4")
+        right.bar(place + 0.2, new, 0.38, color="0.75")
         words = name.replace("\n", " ")
-        numbers[f"{words}, trained"] = trained
-        numbers[f"{words}, refitted"] = refitted
+        numbers[f"{words}, old biases"] = old
+        numbers[f"{words}, refitted"] = new
     right.bar(0, 0, color="0.4", label="bias as trained")
     right.bar(0, 0, color="0.75", label="bias refitted")
     right.axhline(1, color="0.5", linewidth=1.5)
     right.set(xticks=range(3), xticklabels=variants, ylabel="loss / the whole model's")
     right.set_ylim(0, 1.6 * right.get_ylim()[1])
     right.legend(loc="upper right")
-    slide.numbers = numbers | {"mean, same set": inside.mean(), "mean, other set": between.mean()}
-    return slide
-
-
-@figure("that they disagree, reproduced; the numbers ours", "the note, definitions and Appendix 4")
-def definitions(seed=0, steps=1000, density=0.3):
-    """Do the definitions agree on the block model? In part: they ask different questions."""
-    model = itf.block_model(seed, density=density, steps=steps)
-    in_circuit = model.task.A > 0
-    U_star, _ = itf.ideal_weights(model.U, model.b, model.task, rng=seed, progress=itf.count_steps)
-    mask, _ = itf.learned_mask(model.U, model.b, model.task, rng=(seed, 9),
-                               progress=itf.count_steps)
-    sets = {"the circuit A": in_circuit, "Definition 1: ideal": U_star > 0.05,
-            "Definition 2: helps": model.is_real, "learned mask": mask > 0.5}
-    slide, ax = new_slide("Definition 1 finds what the task asks for, the others what the model "
-                          "uses")
-    numbers = {}
-    for place, (name, chosen) in enumerate(sets.items()):
-        inside = np.count_nonzero(chosen & in_circuit)
-        besides = np.count_nonzero(chosen & ~in_circuit)
-        ax.barh(place, inside, 0.6, color=GREEN)
-        ax.barh(place, besides, 0.6, left=inside, color=ORANGE)
-        ax.text(inside + besides + 4, place, f"{inside}" + (f" + {besides}" if besides else ""),
-                va="center")
-        numbers[f"{name} finds of A"] = inside / in_circuit.sum()
-    ax.set(xlabel="weights found", yticks=range(4), yticklabels=sets,
-           ylim=(3.5, -0.5))                                     # the first one on top
-    key(slide, green="in the circuit", orange="outside")
-    slide.numbers = numbers
+    slide.numbers = {"mean, same set": inside.mean(), "mean, other set": between.mean(),
+                     "spread inside": inside.std(), "spread between": between.std(), **numbers,
+                     "diagonal + means over diagonal, refitted":
+                         numbers["diagonal + means, refitted"] / numbers["diagonal, refitted"]}
     return slide
 
 
@@ -1131,12 +1525,12 @@ def compressed_sensing(seed=0, steps=1000, density=0.3):
     The linear map is A P: the circuit as the best linear read-out through the model's own
     directions would have it.
     """
-    model = itf.block_model(seed, density=density, steps=steps)
-    in_circuit = model.task.A > 0
-    V = itf.row_space(model.U)
-    linear = model.task.A @ V.T @ V
+    trained = block_model(seed, density=density, steps=steps)
+    in_circuit = trained.task.A > 0
+    V = itf.row_space(trained.U)
+    linear = trained.task.A @ V.T @ V
     areas = {}
-    for name, U in {"linear map": linear, "trained model": model.U}.items():
+    for name, U in {"linear map": linear, "trained model": trained.U}.items():
         of_weight = itf.precision_recall(U, in_circuit)
         of_code = itf.precision_recall(itf.code_score(U), in_circuit)
         areas[name] = (itf.average_precision(*of_weight), itf.average_precision(*of_code))
@@ -1149,32 +1543,101 @@ def compressed_sensing(seed=0, steps=1000, density=0.3):
         ax.text(place + 0.2, code + 0.02, f"its sparse code\n{code:.2f}", ha="center")
     ax.set(xticks=range(2), xticklabels=areas, ylim=(0, 1.1),
            ylabel="average precision\n(how well it finds A)")
-    slide.numbers = {"linear map, weight": areas["linear map"][0],
-                     "linear map, code": areas["linear map"][1],
-                     "trained model, weight": areas["trained model"][0],
-                     "trained model, code": areas["trained model"][1]}
+    gains = {name: code - weight for name, (weight, code) in areas.items()}
+    slide.numbers = {f"{name}, gain of the code": gain for name, gain in gains.items()}
     return slide
+
+
+# --- A live pentagon ------------------------------------------------------------------------------
+
+class LivePentagon:
+    """Arrows that train before your eyes: each move of a slider starts again from random ones.
+
+    Above, the arrows; below, row 0 of U. `tick` trains 20 steps and draws; a timer calls it until
+    600 steps are done. (Going on from the arrows as they are would get stuck: a feature that was
+    dropped does not come back.)
+    """
+
+    def __init__(self, window):
+        self.window = window
+        self.plane, self.row = window.subplots(2, 1, height_ratios=(3, 1))
+        window.subplots_adjust(bottom=0.3)
+        self.density = Slider(window.add_axes((0.3, 0.14, 0.5, 0.05)), "density", -2, 0, valinit=-1.3)
+        self.n = Slider(window.add_axes((0.3, 0.05, 0.5, 0.05)), "features", 3, 8, valinit=5,
+                        valstep=1)
+        self.density.on_changed(self.start)
+        self.n.on_changed(self.start)
+        self.runs = 0
+        self.timer = window.canvas.new_timer(interval=30)
+        self.timer.add_callback(self.tick)
+        self.start()
+
+    def start(self, moved=None):
+        """New arrows, at what the sliders say. The density slider is logarithmic."""
+        n = int(self.n.val)
+        density = 10**self.density.val
+        self.density.valtext.set_text(f"{density:.2f}")
+        self.runs += 1
+        self.rng = tm.generator(self.runs)
+        self.task = tm.identity_task(n, density)
+        self.model = tm.TiedModel.initialise(self.rng, n, 2)
+        self.adam = tm.Adam(self.model.parameters, learning_rate=0.01)
+        self.timer.start()
+
+    def tick(self):
+        """Train 20 steps and draw. Returns whether there is more to come."""
+        alike = np.ones(len(self.model.b), np.float32)
+        for step in range(20):
+            x, y = self.task.batch(self.rng, 256)
+            _, gradients = self.model.backward(x, y, alike)
+            self.adam.step(gradients)
+        self.draw()
+        more = self.adam.t < 600
+        if not more:
+            self.timer.stop()
+        return more
+
+    def draw(self):
+        """The arrows, and row 0 of U."""
+        W = self.model.W
+        n = W.shape[1]
+        self.plane.clear()
+        self.row.clear()
+        for k in range(n):
+            arrow(self.plane, W[:, k], GREEN if k == 0 else ORANGE)
+        self.plane.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), **NO_AXES,
+                       title=f"{len(stored(W))} of {n} features stored, step {self.adam.t}")
+        sticks(self.row, W.T @ W[:, 0], np.arange(n) == 0, width=14)
+        self.row.set(xticks=range(n), yticks=(), ylim=(-1.8, 1.8), xlabel="source j", ylabel="row 0")
+        self.window.canvas.draw_idle()
+
+
+@styled
+def live():
+    """`--live`: open the window. Without a display, say so in one sentence; returns the exit code."""
+    from matplotlib import pyplot
+    try:
+        window = pyplot.figure(figsize=(9, 9))
+        has_display = window.canvas.required_interactive_framework is not None
+    except ImportError:                         # a backend that needs what is not there
+        has_display = False
+    if not has_display:
+        print("--live needs a display, and there is none here", file=sys.stderr)
+        return 1
+    pentagon_window = LivePentagon(window)
+    pyplot.show()
+    return 0
+
 
 
 # --- The command line -----------------------------------------------------------------------------
 
-def save(slide, seed, path):
-    """Write one figure under another name, then rename it: nobody ever sees half a file.
-
-    A path that ends in .gif gets the film, with the last line of the slide's title if that says
-    what was set.
-    """
+def save(slide, path):
+    """Write one figure under another name, then rename it: nobody ever sees half a file."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        if path.suffix == ".gif":
-            _, line, settings = slide.get_suptitle().partition("\n")
-            writer = PillowWriter(fps=3)
-            with writer.saving(slide, part, dpi=100):
-                for step in FILM_STEPS + 3 * FILM_STEPS[-1:]:    # the last picture stays
-                    with matplotlib.style.context(STYLE, after_reset=True):
-                        writer.fig = film_picture(seed, step)
-                    writer.fig.suptitle(writer.fig.get_suptitle() + line + settings)
-                    writer.grab_frame()
+        if slide.film:
+            save_film(slide, part)
         else:                                   # without dates: the same bytes every time
             dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
             slide.savefig(part, metadata=dates.get(path.suffix))
@@ -1183,31 +1646,54 @@ def save(slide, seed, path):
         part.unlink(missing_ok=True)
 
 
-def setting_from_text(name, text):
-    """What the user wrote after KEY=, as a Python value: "0.5,0.1" is (0.5, 0.1), "yes" is True."""
-    if name == "letter":
+def save_film(slide, path):
+    """Write every picture of a film as a gif; the last one stays. `slide` shows the last one."""
+    _, line, settings = slide.get_suptitle().partition("\n(")   # what was set, if anything was
+
+    @styled
+    def draw(step):
+        """One picture."""
+        slide.clear()
+        slide.film(step)
+        slide.suptitle(slide.get_suptitle() + line + settings)
+
+    frames = FILM_STEPS + 3 * FILM_STEPS[-1:]
+    film = FuncAnimation(slide, draw, frames, init_func=slide.clear, blit=False)
+    film.save(path, PillowWriter(fps=3), dpi=100)
+
+
+def setting_from_text(text, default):
+    """What the user wrote after KEY=, as a Python value of the default's type where it is one."""
+    if isinstance(default, tuple):
+        parts = text.strip("[]()").split(",")
+        return tuple(setting_from_text(part, default[0]) for part in parts if part)
+    if isinstance(default, str):
         return " " if text in ("space", "_") else text
-    if name == "vote" and text.lower() in ("yes", "true", "no", "false"):
-        return text.lower() in ("yes", "true")
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        words = tuple(text.strip("[]()").split(","))
-        return words if len(words) > 1 else text
+    if isinstance(default, bool):
+        return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def settings_of(name, pairs):
-    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, checked. Raises ValueError in words."""
-    known = list(inspect.signature(FIGURES[name]).parameters)[1:]       # all but the seed
+    """["densities=0.5,0.1"] -> {"densities": (0.5, 0.1)}, typed. Raises ValueError in words."""
+    defaults = {setting: parameter.default
+                for setting, parameter in inspect.signature(FIGURES[name]).parameters.items()}
+    known = [setting for setting in defaults if setting != "seed"]
     settings = {}
     for pair in pairs:
         setting, equals, text = pair.partition("=")
-        require(setting != "seed", "for another seed, use --seed")
-        require(setting in known,
-                f"{name} has no setting {setting}; it has: {', '.join(known) or 'none'}")
-        require(equals and text, f"--set needs KEY=VALUE, got {pair!r}")
-        require(setting not in settings, f"{setting} is set twice")
-        settings[setting] = checked_setting(setting, setting_from_text(setting, text))
+        tm.require(setting != "seed", "for another seed, use --seed")
+        tm.require(setting in known,
+                   f"{name} has no setting {setting}; it has: {', '.join(known) or 'none'}")
+        tm.require(equals and text, f"--set needs KEY=VALUE, got {pair!r}")
+        tm.require(setting not in settings, f"{setting} is set twice")
+        value = setting_from_text(text, defaults[setting])
+        settings[setting] = typed_setting(setting, value, defaults[setting])
     return settings
 
 
@@ -1216,7 +1702,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description="Make the figures of the lesson.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures (default: all)")
     parser.add_argument("--list", action="store_true",
-                        help="print each figure's question, status and source, and stop")
+                        help="print each figure's question, status, citation and settings")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="default: figures; with "
                         "--set, or a seed other than 0: what_if")
     parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png",
@@ -1227,46 +1713,63 @@ def parse(arguments):
                         help="settings of one figure, such as densities=0.5,0.1,0.03; --list says "
                         "which it has")
     parser.add_argument("--show", action="store_true", help="open them in windows, at the end")
+    parser.add_argument("--live", action="store_true", help="a window with a pentagon to play with")
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            require("=" not in name, f"did you mean --set {name}?")
-            require(name in FIGURES, f"no figure named {name}; there are: {', '.join(FIGURES)}")
+            tm.require("=" not in name, f"did you mean --set {name}?")
+            tm.require(name in FIGURES, f"no figure named {name}; there are: {', '.join(FIGURES)}")
+        options.names = list(dict.fromkeys(options.names))      # each once
         tm.whole_number("--seed", options.seed, least=0)
-        require(not options.set or len(options.names) == 1, "--set needs the name of one figure")
-        require(not options.show or options.format == "png", "--show needs --format png")
+        tm.require(not options.set or len(options.names) == 1, "--set needs the name of one figure")
+        tm.require(not options.show or options.format == "png", "--show needs --format png")
         options.settings = settings_of(options.names[0], options.set) if options.set else {}
-        is_what_if = options.set or options.seed
-        options.out = options.out or pathlib.Path("what_if" if is_what_if else "figures")
-        if not options.list:
+        options.names = options.names or list(FIGURES)
+        longest = max(len(file_name(name, options)) for name in options.names)
+        tm.require(longest < 200, "too many settings: they would not fit into the file's name")
+        options.out = options.out or pathlib.Path("what_if" if is_what_if(options) else "figures")
+        if not options.list and not options.live:
             options.out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
+            tm.require(os.access(options.out, os.W_OK), f"{options.out} cannot be written")
+    except (OSError, tm.BadArgument) as error:
         parser.error(str(error))
-    options.names = options.names or list(FIGURES)
     return options
+
+
+def is_what_if(options):
+    """Whether this is not the lesson's own figure: it must not take its place."""
+    return bool(options.set or options.seed)
+
+
+def settings_for(name, options):
+    """What the command line sets of this figure. Not every figure has a seed."""
+    has_seed = "seed" in inspect.signature(FIGURES[name]).parameters
+    return ({"seed": options.seed} if has_seed else {}) | options.settings
 
 
 def file_name(name, options):
     """pentagon.png; with other settings or another seed pentagon-seed=1-n=6.png."""
-    changed = changed_settings(FIGURES[name], {"seed": options.seed, **options.settings})
+    changed = changed_settings(FIGURES[name], settings_for(name, options))
     parts = [name] + [f"{setting}={text}" for setting, text in changed.items()]
     suffix = "gif" if name == "training" else options.format
     return "-".join(parts) + f".{suffix}"
 
 
 def list_figures():
-    """Print the question, the status, the source and the settings of each figure."""
+    """Print the question, the status, the citation and the settings of each figure."""
     for name, build in FIGURES.items():
-        settings = ", ".join(list(inspect.signature(build).parameters)[1:]) or "none"
-        print(f"{name:19} {inspect.getdoc(build).splitlines()[0]}")
-        print(f"{'':19} {build.status} | {build.source} | settings: {settings}")
+        parameters = inspect.signature(build).parameters.values()
+        settings = [f"{one.name}={text_of(one.default)}" for one in parameters if one.name != "seed"]
+        question = (inspect.getdoc(build) or "").partition("\n")[0]
+        print(f"{name:19} {question}")
+        print(f"{'':19} {build.status} | {build.citation} | {' '.join(settings) or 'no settings'}")
 
 
 def make(name, options):
     """Make and save one figure. Returns its path and its headline, the first of its numbers."""
     path = options.out / file_name(name, options)
-    slide = FIGURES[name](options.seed, **options.settings)
-    save(slide, options.seed, path)
+    slide = FIGURES[name](**settings_for(name, options))
+    save(slide, path)
     headlines = [f"{label}: {value:.3g}" for label, value in slide.numbers.items()]
     return path, headlines[0] if headlines else "no numbers"
 
@@ -1277,6 +1780,8 @@ def main(arguments=None):
     if options.list:
         list_figures()
         return 0
+    if options.live:
+        return live()
     began = time.perf_counter()
     made = {}
     for k, name in enumerate(options.names, 1):
@@ -1284,14 +1789,15 @@ def main(arguments=None):
         try:
             made[name], outcome = make(name, options)
             outcome = f"{outcome} -> {made[name]}"
-        except BadSetting as error:
+        except tm.BadArgument as error:         # a setting that makes no sense: the user's
             outcome = f"FAILED: {error}"
-        except Exception as error:
-            traceback.print_exc()               # whose line it was, and which
+        except Exception as error:              # a mistake in the figure: whose line it was
+            traceback.print_exc()
             outcome = f"FAILED: {type(error).__name__}: {error}"
         took = time.perf_counter() - start
         print(f"[{k:2}/{len(options.names)}] {name:19} {took:5.1f} s  {outcome}", flush=True)
-    print(f"{len(made)} figures in {time.perf_counter() - began:.1f} s", flush=True)
+    count = "1 figure" if len(made) == 1 else f"{len(made)} figures"
+    print(f"{count} in {time.perf_counter() - began:.1f} s", flush=True)
     if options.show:
         show(made)
     return 0 if len(made) == len(options.names) else 1
@@ -1305,18 +1811,8 @@ def show(made):
     pyplot.show()
 
 
-def run():
-    """`python plots.py`: main, and a quiet end where nobody reads what it prints."""
-    try:
-        return main()
-    except BrokenPipeError:                     # `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:                    # a full disk as standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"plots.py: cannot write what it says: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(run())
+    try:
+        raise SystemExit(main())
+    except BrokenPipeError:                     # `| head -1`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

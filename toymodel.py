@@ -32,18 +32,18 @@ Notation, in every file. Papers write an example as a column, h = W x. In this c
     A, v        (n, n)   the task's circuit, and its bias (n,): right answers are y = relu(A x + v)
     importance  (n,)     the weight of each target in the loss (1 each, unless said otherwise)
 
-The loss is a mean over examples and a sum over targets. (Two models add a penalty to it.)
+The loss is a mean over examples r and a sum over targets i. (Two models add a penalty to it.)
 
-    L = 1/B sum_b sum_i importance_i (y_hat_bi - y_bi)^2
+    L = 1/B sum_r sum_i importance_i (y_hat_ri - y_ri)^2
 
-One derivation serves all models. Each of them computes z_bi = sum_j U_ij x_bj + b_i, and they
+One derivation serves all models. Each of them computes z_ri = sum_j U_ij x_rj + b_i, and they
 differ only in what U is made of. Apply the chain rule from the loss backwards. The *gate* of target
 i is 1 in the examples with z_i > 0, where the relu lets z through, and 0 in the others.
 
-    error_bi = y_hat_bi - y_bi                            error = y_hat - y
-    g_bi = dL/dz_bi                                       g = 2 / B * importance * error * gate
-    dL/db_i  = sum_b g_bi                                 db = g.sum(axis=0)
-    dL/dU_ij = sum_b g_bi x_bj                            dU = g.T @ x    (dU is short for dL/dU)
+    error_ri = y_hat_ri - y_ri                            error = y_hat - y
+    g_ri = dL/dz_ri                                       g = 2 / B * importance * error * gate
+    dL/db_i  = sum_r g_ri                                 db = g.sum(axis=0)
+    dL/dU_ij = sum_r g_ri x_rj                            dU = g.T @ x    (dU is short for dL/dU)
 
 One more step leads from dU to the arrays that a model really trains. As U_ij is the sum over the
 shared dimensions k of W_up_ik W_down_kj, the chain rule gives
@@ -62,7 +62,7 @@ shared dimensions k of W_up_ik W_down_kj, the chain rule gives
 A product of matrices may be bracketed either way. dW_up = (g.T @ x) @ W_down.T is the same as
 g.T @ (x @ W_down.T) = g.T @ h, and dW_down = W_up.T @ (g.T @ x) is the same as dh.T @ x, where
 dh = g @ W_up is the slope along h. Forming g.T @ x takes B n^2 multiplications, and each of the
-others only B n m. This is why the tied and the untied model below never form dU.
+others only B n m. This is why the models with a bottleneck below never form dU.
 
 One model reads letters. Its output is a probability for each letter, y_hat = softmax(z), and its
 loss is the cross-entropy. One line of the derivation changes, g = (y_hat - y) / B, and no other.
@@ -83,109 +83,6 @@ from types import SimpleNamespace
 
 import numpy as np
 
-# Freeing one large block tells glibc to keep what is freed: on Linux it halves the time of a step.
-np.empty(2**24, np.uint8)
-
-
-# --- At the door: what public functions check of their arguments ----------------------------------
-
-def require(condition, sentence):
-    """Raise ValueError with this sentence unless the condition holds."""
-    if not condition:
-        raise ValueError(sentence)
-
-
-def real_array(name, value, shape, dtype=None):
-    """`value` as an array of finite real numbers.
-
-    shape: the required shape, one entry for each axis. A number asks for that size, a letter for
-    any size, and the same letter twice for the same size twice: ("n", "n") is any square matrix.
-    dtype: float32 or float64. By default float32 stays, and everything else becomes float64.
-    Returns the array itself where nothing has to change. Raises TypeError if the entries are not
-    real numbers, or are masked; ValueError if the shape does not match, if the array is empty, or
-    if an entry is NaN or infinite.
-    """
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    try:
-        array = np.asarray(value)
-    except Exception as error:
-        raise TypeError(f"{name} must be an array of real numbers: {error}") from None
-    if array.dtype.kind not in "biuf" or any(isinstance(p, np.ma.MaskedArray) for p in parts):
-        raise TypeError(f"{name} must be an array of real numbers, got a {type(value).__name__} "
-                        f"of {array.dtype}{' with a mask' if array.dtype.kind in 'biuf' else ''}")
-    if dtype is None:
-        dtype = np.float32 if array.dtype == np.float32 else np.float64
-    sizes = {}
-    fits = array.size > 0 and array.ndim == len(shape)
-    for wanted, size in zip(shape, array.shape):
-        expected = sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted
-        fits = fits and size == expected
-    words = ", ".join(str(wanted) for wanted in shape)
-    require(fits, f"{name} must have shape ({words}), got {array.shape}")
-    with np.errstate(over="ignore"):
-        array = array.astype(dtype, copy=False)
-    require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
-    return array
-
-
-def whole_number(name, value, least):
-    """`value` as an int. Raises ValueError unless it is a whole number of `least` or more."""
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    require(is_whole and value >= least,
-            f"{name} must be a whole number, {least} or more, got {value!r}")
-    return int(value)
-
-
-def is_number(value):
-    """Whether this is one real number (True and False do not count)."""
-    kinds = (int, float, np.integer, np.floating)
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def positive_number(name, value):
-    """Raise ValueError unless `value` is a finite number above 0."""
-    require(is_number(value) and 0 < value < math.inf,
-            f"{name} must be a positive number, got {value!r}")
-
-
-def number_from_0(name, value, below=math.inf):
-    """Raise ValueError unless `value` is a number, 0 or more, and below the one given."""
-    words = "a finite number" if below == math.inf else f"a number below {below}"
-    require(is_number(value) and 0 <= value < below,
-            f"{name} must be {words}, 0 or more, got {value!r}")
-
-
-def true_or_false(name, value):
-    """Raise ValueError unless `value` is True or False."""
-    require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {value!r}")
-
-
-def float_dtype(dtype):
-    """Raise ValueError unless this is one of the two precisions that models have."""
-    require(dtype in (np.float32, np.float64), f"dtype must be float32 or float64, got {dtype!r}")
-
-
-def generator(rng):
-    """Turn the argument `rng` of a public function into a NumPy Generator.
-
-    rng: a Generator, which is used as it is; or a seed, a whole number s >= 0, which stands for
-    np.random.default_rng(s); or a tuple of such numbers. (NumPy ignores zeros at the end, so it
-    would take (s, 0) for s. Here the length of a tuple is put at its end, so that they differ.)
-    """
-    if isinstance(rng, np.random.Generator):
-        return rng
-    parts = rng if isinstance(rng, tuple) else (rng,)
-    require(parts, "a seed must be a whole number or a tuple of them, got ()")
-    parts = [whole_number("a seed", part, least=0) for part in parts]
-    if isinstance(rng, tuple):
-        parts.append(len(parts))
-    return np.random.default_rng(parts)
-
-
-def same_dtype_copy(name, value, shape, like):
-    """A copy of `value`, checked as by `real_array`, in the dtype of the array `like`."""
-    return real_array(name, value, shape, like.dtype).copy()
-
 
 # --- Losses: from z to L and g = dL/dz ------------------------------------------------------------
 
@@ -196,6 +93,7 @@ def relu(z):
 
 def softmax(z):
     """exp(z) over its sum along the last axis: each row becomes probabilities."""
+    z = np.asarray(z, np.result_type(z, np.float32))
     z = z - z.max(axis=-1, keepdims=True)       # changes no ratio, and prevents overflow
     exponentials = np.exp(z)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -204,32 +102,32 @@ def softmax(z):
 def squared_error(z, y, importance):
     """The loss L of y_hat = relu(z), a float, and g = dL/dz (B, n).
 
-    z, y (B, n), importance (n,) >= 0. Nothing is checked here: this runs in every training step.
+    z, y (B, n), floats; importance (n,) >= 0. Nothing is checked: this runs in every training step.
     """
     B = len(z)
-    y = np.asarray(y, np.result_type(y, np.float32))                    # whole numbers too
-    error = relu(z) - y                                                 # (B, n), y_hat - y
     gate = z > 0                                                        # (B, n)
-    weighted = importance / B * error                                   # (B, n)
-    L = np.vdot(weighted, error)                                        # vdot: sum of all products
-    g = 2 * weighted * gate                                             # (B, n)
+    error = z * gate - y                                                # (B, n), relu(z) - y
+    L = np.mean(error**2 @ importance, dtype=np.float64)                # (B, n) @ (n,) -> (B,)
+    g = 2 / B * importance * error * gate                               # (B, n)
     return float(L), g
 
 
 def cross_entropy(z, y):
     """The loss L of y_hat = softmax(z), a float, and g = dL/dz (B, n).
 
-        L = -1/B sum_b sum_i y_bi log y_hat_bi,     log y_hat_i = z_i - log sum_k exp(z_k)
+        L = -1/B sum_r sum_i y_ri log y_hat_ri,     log y_hat_ri = z_ri - log sum_k exp(z_rk)
 
+    y (B, n) >= 0: how much each right answer counts. In the usual case each row adds up to 1; here
+    it may add up to any weight w_r, so that a frequent letter can count more than a rare one.
     The derivative of log y_hat_i with respect to z_k is 1 - y_hat_k if i = k, and -y_hat_k
-    otherwise. Added up with weights y_bi, which sum to 1 in each example, this is y_bk - y_hat_bk.
-    Hence g = (y_hat - y) / B. y (B, n): each row is a distribution.
+    otherwise. Added up with weights y_ri, this is y_rk - w_r y_hat_rk. Hence g = (w y_hat - y) / B.
     """
     B = len(z)
     z = z - z.max(axis=1, keepdims=True)                                # the same, no overflow
     log_y_hat = z - np.log(np.exp(z).sum(axis=1, keepdims=True))        # (B, n)
-    L = -np.vdot(y, log_y_hat) / B
-    g = (np.exp(log_y_hat) - y) / B                                     # (B, n)
+    w = y.sum(axis=1, keepdims=True)                                    # (B, 1)
+    L = -np.mean(np.sum(y * log_y_hat, axis=1), dtype=np.float64)
+    g = (w * np.exp(log_y_hat) - y) / B                                 # (B, n)
     return float(L), g
 
 
@@ -238,32 +136,16 @@ def cross_entropy(z, y):
 class Model:
     """What all models share.
 
-    Each subclass defines `trains`, the names of the arrays that training changes;
-    `virtual_weights`; and `backward`, the derivation above in code. Its arrays are its own copies,
-    in one dtype.
+    Each has `forward`, its output; `backward`, the loss and its gradients, which is the derivation
+    above in code; `parameters`, the arrays that training changes, by name; and `virtual_weights`.
+    Its arrays are copies of its own, in one dtype. `backward` runs in every training step and
+    checks nothing; `loss_and_gradients` is the same for arguments that nobody has checked.
     """
-
-    trains = ()
-
-    @property
-    def parameters(self):
-        """dict name -> array: what training changes, the arrays themselves."""
-        return {name: getattr(self, name) for name in self.trains}
-
-    def forward(self, x):
-        """The model's output y_hat (B, n) for features x (B, n).
-
-        It forms U, to be one line for all models; `backward`, which runs in every step, does not.
-        Raises as `real_array` does.
-        """
-        x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
-        return relu(x @ self.virtual_weights().T + self.b)      # (B, n) @ (n, n) -> (B, n)
 
     def loss_and_gradients(self, x, y, importance=None):
         """The loss, a float, and a dict with the gradient of each of `parameters`.
 
-        x, y (B, n); importance (n,) >= 0, or None: all targets count alike. Checks its arguments,
-        raises as `real_array` does, and then calls `backward`.
+        x, y (B, n); importance (n,) >= 0, or None: all targets count alike. Raises as `real_array`.
         """
         return self.backward(*self.checked(x, y, importance))
 
@@ -271,15 +153,22 @@ class Model:
         """The loss alone, a float. Arguments as in `loss_and_gradients`."""
         return self.loss_and_gradients(x, y, importance)[0]
 
+    @property
+    def dtype(self):
+        """float32 or float64: what the model computes in."""
+        return np.result_type(np.float32, *self.parameters.values())
+
+    def checked_features(self, x):
+        """x as an array (B, n) of the model's dtype."""
+        return real_array("x", x, ("B", len(self.b)), self.dtype)
+
     def checked(self, x, y, importance):
         """x, y and importance as arrays that fit the model, in its dtype."""
-        n = len(self.b)
-        dtype = self.b.dtype
-        x = real_array("x", x, ("B", n), dtype)
-        y = real_array("y", y, x.shape, dtype)
+        x = self.checked_features(x)
+        y = real_array("y", y, x.shape, x.dtype)
         if importance is None:
-            importance = np.ones(n)
-        importance = real_array("importance", importance, (n,), dtype)
+            importance = np.ones(len(self.b))
+        importance = real_array("importance", importance, (len(self.b),), x.dtype)
         require(importance.min() >= 0, "importance must not be negative")
         return x, y, importance
 
@@ -290,31 +179,16 @@ class TiedModel(Model):
     Column j of W (m, n) is the direction that stores feature j. b (n,) is the bias.
     """
 
-    trains = ("W", "b")
-
     def __init__(self, W, b):
         self.W = real_array("W", W, ("m", "n")).copy()
         self.b = same_dtype_copy("b", b, (self.W.shape[1],), like=self.W)
 
-    @classmethod
-    def initialise(cls, rng, n_features, n_residual, scale=None, dtype=np.float32):
-        """A new model: entries of W normally distributed, b = 0.
-
-        n_residual: m, the number of shared dimensions (of the residual stream, in a transformer).
-        scale: the standard deviation of W, by default sqrt(2 / (n + m)) (Glorot and Bengio 2010).
-        """
-        n = whole_number("n_features", n_features, least=1)
-        m = whole_number("n_residual", n_residual, least=1)
-        float_dtype(dtype)
-        if scale is None:
-            scale = (2 / (n + m))**0.5
-        positive_number("scale", scale)
-        W = generator(rng).normal(0, scale, (m, n))
-        return cls(W.astype(dtype), np.zeros(n))
-
-    def virtual_weights(self):
-        """U = W.T @ W (n, n): symmetric, of rank m at most."""
-        return self.W.T @ self.W
+    def forward(self, x):
+        """The output y_hat (B, n) for features x (B, n). Raises as `real_array`."""
+        x = self.checked_features(x)
+        h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
+        return relu(z)
 
     def backward(self, x, y, importance):
         """The loss, and a dict with the gradients of "W" and "b".
@@ -324,11 +198,36 @@ class TiedModel(Model):
         h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
         z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
-        db = g.sum(axis=0)                  # (B, n) -> (n,)
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,), many small numbers
         dW_up_T = h.T @ g                   # W @ dU.T, as h.T = W @ x.T:    (m, B) @ (B, n)
         dh = g @ self.W.T                   # (B, n) @ (n, m) -> (B, m)
         dW_down = dh.T @ x                  # W @ dU,   as dh.T = W @ g.T:   (m, B) @ (B, n)
         return L, {"W": dW_down + dW_up_T, "b": db}
+
+    @property
+    def parameters(self):
+        """The arrays that training changes, by name."""
+        return {"W": self.W, "b": self.b}
+
+    def virtual_weights(self):
+        """U = W.T @ W (n, n): symmetric, of rank m at most."""
+        return self.W.T @ self.W
+
+    @classmethod
+    def initialise(cls, rng, n, m, scale=None, dtype=np.float32):
+        """A new model of n features in m dimensions: W normally distributed, b = 0.
+
+        scale: the standard deviation of W, by default sqrt(2 / (n + m)) (Glorot and Bengio 2010).
+        rng: as in `generator`.
+        """
+        n = whole_number("n", n, least=1)
+        m = whole_number("m", m, least=1)
+        check_dtype(dtype)
+        if scale is None:
+            scale = (2 / (n + m))**0.5
+        positive_number("scale", scale)
+        W = generator(rng).normal(0, scale, (m, n))
+        return cls(W.astype(dtype), np.zeros(n))
 
 
 class UntiedModel(Model):
@@ -337,79 +236,172 @@ class UntiedModel(Model):
     W_down (m, n), W_up (n, m), b (n,).
     """
 
-    trains = ("W_down", "W_up", "b")
-
     def __init__(self, W_down, W_up, b):
         self.W_down = real_array("W_down", W_down, ("m", "n")).copy()
         m, n = self.W_down.shape
         self.W_up = same_dtype_copy("W_up", W_up, (n, m), like=self.W_down)
         self.b = same_dtype_copy("b", b, (n,), like=self.W_down)
 
-    @classmethod
-    def initialise(cls, rng, n_features, n_residual, start="fan-in", dtype=np.float32):
-        """A new model: weights normally distributed, b = 0.
-
-        start: how their standard deviations are chosen. "fan-in": 1 / sqrt(inputs of each output),
-        so n^-1/2 for W_down and m^-1/2 for W_up (LeCun et al. 1998). "Glorot": sqrt(2 / (n + m))
-        for both.
-        """
-        n = whole_number("n_features", n_features, least=1)
-        m = whole_number("n_residual", n_residual, least=1)
-        float_dtype(dtype)
-        require(start in ("fan-in", "Glorot"), f"start must be fan-in or Glorot, got {start!r}")
-        rng = generator(rng)
-        scale_down = n**-0.5
-        scale_up = m**-0.5
-        if start == "Glorot":
-            scale_down = scale_up = (2 / (n + m))**0.5
-        W_down = rng.normal(0, scale_down, (m, n))
-        W_up = rng.normal(0, scale_up, (n, m))
-        return cls(W_down.astype(dtype), W_up, np.zeros(n))
-
-    def virtual_weights(self):
-        """U = W_up @ W_down (n, n), of rank m at most."""
-        return self.W_up @ self.W_down
-
-    def loss_and_g(self, z, y, importance):
-        """The loss L and g = dL/dz (B, n). A subclass may have another loss."""
-        return squared_error(z, y, importance)
+    def forward(self, x):
+        """The output y_hat (B, n) for features x (B, n). Raises as `real_array`."""
+        x = self.checked_features(x)
+        h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
+        return relu(z)
 
     def backward(self, x, y, importance):
         """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
         h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
         z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
-        L, g = self.loss_and_g(z, y, importance)
-        db = g.sum(axis=0)                  # (B, n) -> (n,)
+        L, g = squared_error(z, y, importance)
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,)
         dW_up = g.T @ h                     # dU @ W_down.T:  (n, B) @ (B, m) -> (n, m)
         dh = g @ self.W_up                  # (B, n) @ (n, m) -> (B, m)
         dW_down = dh.T @ x                  # W_up.T @ dU:    (m, B) @ (B, n) -> (m, n)
         return L, {"W_down": dW_down, "W_up": dW_up, "b": db}
 
+    @property
+    def parameters(self):
+        """The arrays that training changes, by name."""
+        return {"W_down": self.W_down, "W_up": self.W_up, "b": self.b}
+
+    def virtual_weights(self):
+        """U = W_up @ W_down (n, n), of rank m at most."""
+        return self.W_up @ self.W_down
+
+    @classmethod
+    def initialise(cls, rng, n, m, start="fan-in", dtype=np.float32):
+        """A new model of n features in m dimensions: weights normally distributed, b = 0.
+
+        start: how their standard deviations are chosen. "fan-in": 1 / sqrt(inputs of each output),
+        so n^-1/2 for W_down and m^-1/2 for W_up (LeCun et al. 1998). "Glorot": sqrt(2 / (n + m))
+        for both. "unit": m^-1/2 for both, so that each feature is stored with length about 1.
+        rng: as in `generator`.
+        """
+        n = whole_number("n", n, least=1)
+        m = whole_number("m", m, least=1)
+        check_dtype(dtype)
+        glorot = (2 / (n + m))**0.5
+        scales = {"fan-in": (n**-0.5, m**-0.5), "Glorot": (glorot, glorot),
+                  "unit": (m**-0.5, m**-0.5)}
+        require(start in scales, f"start must be one of {', '.join(scales)}, got {start!r}")
+        scale_down, scale_up = scales[start]
+        rng = generator(rng)
+        W_down = rng.normal(0, scale_down, (m, n))
+        W_up = rng.normal(0, scale_up, (n, m))
+        return cls(W_down.astype(dtype), W_up, np.zeros(n))
+
 
 class SoftmaxModel(UntiedModel):
     """y_hat = softmax(x @ W_down.T @ W_up.T + b): a probability for each target.
 
-    The arrays and the backward pass are those of the untied model; the loss is the cross-entropy.
+    The arrays are those of the untied model, and so is `backward`, but for its third line.
     """
 
     def forward(self, x):
         """Probabilities y_hat (B, n), each row adding up to 1, for x (B, n)."""
-        x = real_array("x", x, ("B", len(self.b)), self.b.dtype)
-        return softmax(x @ self.virtual_weights().T + self.b)
+        x = self.checked_features(x)
+        h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
+        return softmax(z)
 
-    def loss_and_g(self, z, y, importance):
-        """The cross-entropy and g = (y_hat - y) / B."""
-        return cross_entropy(z, y)
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked, and importance is not used."""
+        h = x @ self.W_down.T               # (B, n) @ (n, m) -> (B, m)
+        z = h @ self.W_up.T + self.b        # (B, m) @ (m, n) -> (B, n)
+        L, g = cross_entropy(z, y)          # the line that changes
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,)
+        dW_up = g.T @ h                     # dU @ W_down.T:  (n, B) @ (B, m) -> (n, m)
+        dh = g @ self.W_up                  # (B, n) @ (n, m) -> (B, m)
+        dW_down = dh.T @ x                  # W_up.T @ dU:    (m, B) @ (B, n) -> (m, n)
+        return L, {"W_down": dW_down, "W_up": dW_up, "b": db}
 
     def checked(self, x, y, importance):
-        """As above; but each row of y must be a distribution, and importance must be None."""
+        """As above; but y must be 0 or more, and importance None: a row of y has its own weight."""
         require(importance is None, "a SoftmaxModel takes no importance")
         x, y, importance = super().checked(x, y, None)
-        sums = y.sum(axis=1)
-        require(y.min() >= 0 and np.allclose(sums, 1, atol=1e-5),
-                "each row of y must be a distribution: 0 or more, and adding up to 1")
+        require(y.min() >= 0, "y must be 0 or more: each row is a distribution, times a weight")
         return x, y, importance
 
+
+class LiftedModel(Model):
+    """y_hat = relu(x @ U.T + b) in which every entry of U (n, n) is free.
+
+    There is no bottleneck. Adds l1 * sum|U| to the loss, l1 >= 0.
+    """
+
+    def __init__(self, U, b, l1=0.0):
+        number_from_0("l1", l1)
+        self.U = real_array("U", U, ("n", "n")).copy()
+        self.b = same_dtype_copy("b", b, (len(self.U),), like=self.U)
+        self.l1 = l1
+
+    def forward(self, x):
+        """The output y_hat (B, n) for features x (B, n). Raises as `real_array`."""
+        z = self.checked_features(x) @ self.U.T + self.b        # (B, n) @ (n, n) -> (B, n)
+        return relu(z)
+
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        z = x @ self.U.T + self.b           # (B, n) @ (n, n) -> (B, n)
+        L, g = squared_error(z, y, importance)
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,)
+        dU = g.T @ x                        # (n, B) @ (B, n) -> (n, n)
+        penalty = float(self.l1 * np.abs(self.U).sum())
+        return L + penalty, {"U": dU + self.l1 * np.sign(self.U), "b": db}
+
+    @property
+    def parameters(self):
+        """The arrays that training changes, by name."""
+        return {"U": self.U, "b": self.b}
+
+    def virtual_weights(self):
+        """U (n, n) itself, as a copy."""
+        return self.U.copy()
+
+
+class MaskedModel(Model):
+    """y_hat = relu(x @ (V * s).T + b): each of the fixed weights V (n, n) has a switch.
+
+    The switches s = sigmoid(logits) lie between 0 and 1. Adds penalty * sum s to the loss,
+    penalty >= 0.
+    """
+
+    def __init__(self, V, b, logits, penalty=0.0):
+        number_from_0("penalty", penalty)
+        self.V = real_array("V", V, ("n", "n")).copy()
+        n = len(self.V)
+        self.b = same_dtype_copy("b", b, (n,), like=self.V)
+        self.logits = same_dtype_copy("logits", logits, (n, n), like=self.V)
+        self.penalty = penalty
+
+    def mask(self):
+        """s = 1 / (1 + exp(-logits)) (n, n), in a form that cannot overflow."""
+        return 0.5 * (1 + np.tanh(0.5 * self.logits))
+
+    def forward(self, x):
+        """The output y_hat (B, n) for features x (B, n). Raises as `real_array`."""
+        z = self.checked_features(x) @ self.virtual_weights().T + self.b
+        return relu(z)
+
+    def backward(self, x, y, importance):
+        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
+        s = self.mask()
+        z = x @ (self.V * s).T + self.b     # (B, n) @ (n, n) -> (B, n)
+        L, g = squared_error(z, y, importance)
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,)
+        dU = g.T @ x                        # (n, B) @ (B, n) -> (n, n)
+        dlogits = (dU * self.V + self.penalty) * s * (1 - s)
+        return L + float(self.penalty * s.sum()), {"logits": dlogits, "b": db}
+
+    @property
+    def parameters(self):
+        """The arrays that training changes, by name."""
+        return {"logits": self.logits, "b": self.b}
+
+    def virtual_weights(self):
+        """U = V * s (n, n): the weights that act."""
+        return self.V * self.mask()
 
 # --- Training -------------------------------------------------------------------------------------
 
@@ -423,8 +415,8 @@ class Adam:
     Both averages start at 0 and are therefore too small at first. After t steps, dividing them by
     1 - beta^t makes up for it: mean_hat = mean / (1 - beta1^t), and square_hat likewise.
 
-    parameters: dict name -> array of floats, which `step` changes in place. learning_rate and
-    epsilon are above 0, the betas in [0, 1).
+    parameters: dict name -> array of float32 or float64, which `step` changes in place.
+    learning_rate and epsilon are above 0, the betas in [0, 1).
     """
 
     def __init__(self, parameters, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -433,7 +425,7 @@ class Adam:
         number_from_0("beta1", beta1, below=1)
         number_from_0("beta2", beta2, below=1)
         for name, p in parameters.items():
-            require(p.dtype.kind == "f", f"{name} must be an array of floats, got {p.dtype}")
+            check_dtype(p.dtype, name)
         self.parameters = parameters
         self.learning_rate = learning_rate
         self.beta1 = beta1
@@ -443,10 +435,12 @@ class Adam:
         self.square = {name: np.zeros_like(p) for name, p in parameters.items()}
         self.t = 0
 
+    @np.errstate(over="raise", invalid="raise")
     def step(self, gradients, learning_rate=None):
         """Change every parameter in place, given a dict with the gradient of each.
 
         gradients: entries of other names are ignored. learning_rate: 0 or more, for this one step.
+        Raises FloatingPointError if a number gets too large for its dtype.
         """
         if learning_rate is None:
             learning_rate = self.learning_rate
@@ -462,6 +456,11 @@ class Adam:
             mean_hat = mean / (1 - self.beta1**self.t)
             square_hat = square / (1 - self.beta2**self.t)
             p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
+
+
+# Freeing one large block tells glibc to keep what is freed for the next step: on Linux the simple
+# model trains more than twice as fast. (The block model, whose arrays are smaller, gains nothing.)
+np.empty(2**24, np.uint8)
 
 
 def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedule="constant",
@@ -481,34 +480,19 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     copied parameters. Raises FloatingPointError as soon as the loss is not finite, and ValueError
     or TypeError for arguments that make no sense.
     """
-    require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
-    require(hasattr(task, "batch") and hasattr(task, "importance"),
-            f"task must have batch and importance, got a {type(task).__name__}")
-    steps = whole_number("steps", steps, least=0)
-    batch_size = whole_number("batch_size", batch_size, least=1)
-    require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
-    snapshots = set(snapshots)
-    require(snapshots <= set(range(steps + 1)), f"snapshots must be in 0..{steps}")
-    parameters = model.parameters
-    require(not isinstance(only, str), f"only must be a collection of names, got {only!r}")
-    names = set(parameters if only is None else only)
-    require(set() < names <= set(parameters),
-            f"only must be a collection of names from {tuple(parameters)}, got {only!r}")
-    trained = {name: p for name, p in parameters.items() if name in names}
-
+    names, snapshots = checked_training(model, task, steps, batch_size, schedule, snapshots, only)
+    adam = Adam({name: model.parameters[name] for name in names}, learning_rate)
     data = generator(rng).spawn(1)[0]
-    adam = Adam(trained, learning_rate)
+    dtype = model.dtype
     losses = np.empty(steps)
     kept = {}
     for step in range(steps):
         if step in snapshots:
-            kept[step] = copy.deepcopy(parameters)
+            kept[step] = copy.deepcopy(model.parameters)
         x, y = task.batch(data, batch_size)
         if step == 0:                           # one checked batch is enough
             _, _, importance = model.checked(x, y, task.importance)
-        x = np.asarray(x, model.b.dtype)
-        y = np.asarray(y, model.b.dtype)
-        loss, gradients = model.backward(x, y, importance)
+        loss, gradients = model.backward(np.asarray(x, dtype), np.asarray(y, dtype), importance)
         if not math.isfinite(loss):
             raise FloatingPointError(f"no finite loss at step {step}: try a lower learning_rate")
         losses[step] = loss
@@ -519,7 +503,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
         if progress:
             progress(step + 1, steps)
     if steps in snapshots:
-        kept[steps] = copy.deepcopy(parameters)
+        kept[steps] = copy.deepcopy(model.parameters)
     return SimpleNamespace(losses=losses, snapshots=kept)
 
 
@@ -556,32 +540,30 @@ def check_gradients(model, x, y, importance=None):
 
 # --- Data: sparse features, and tasks with a known circuit ----------------------------------------
 
-def check_density(density, n_features):
-    """Raise ValueError unless density is one number in (0, 1], or one for each feature."""
-    d = real_array("density", density, np.shape(density))
-    require(d.ndim == 0 or d.shape == (n_features,),
-            f"density must be one number or {n_features}, got shape {d.shape}")
-    require(d.min() > 0 and d.max() <= 1, f"density must be in (0, 1], got {density}")
-
-
-def sparse_features(rng, batch_size, n_features, density, dtype=np.float32, binary=False):
+def sparse_features(rng, batch_size, n, density, dtype=np.float32, binary=False):
     """Independent features x (B, n): each is active with probability `density`, else 0.
 
     An active feature is uniform on [0, 1], or always 1 if `binary`. density: one number in (0, 1],
     or one for each feature. rng: as in `generator`.
     """
     B = whole_number("batch_size", batch_size, least=1)
-    n = whole_number("n_features", n_features, least=1)
-    float_dtype(dtype)
+    n = whole_number("n", n, least=1)
+    check_dtype(dtype)
     true_or_false("binary", binary)
     check_density(density, n)
     rng = generator(rng)
-    if np.ndim(density) == 1:
-        active = rng.random((B, n)) < density
-        value = 1 if binary else rng.random((B, n))
-        return (active * value).astype(dtype)
-    # With a single density there is a faster way to the same distribution (ten times at density
-    # 0.02): draw how many are active, then which of them, and values for these alone.
+    if np.ndim(density) == 0:
+        return few_active(rng, B, n, density, dtype, binary)
+    active = rng.random((B, n)) < density
+    values = 1 if binary else rng.random((B, n))
+    return (active * values).astype(dtype)
+
+
+def few_active(rng, B, n, density, dtype, binary):
+    """The same for a single density, ten times as fast at density 0.02.
+
+    Draw how many of the B n features are active, then which of them, and values for these alone.
+    """
     count = rng.binomial(B * n, density)
     places = rng.choice(B * n, count, replace=False, shuffle=False)
     x = np.zeros(B * n, dtype)
@@ -595,7 +577,7 @@ def correlated_features(rng, batch_size, set_size, n_active=2, dtype=np.float32)
     In each example a fair coin picks one of the sets, and `n_active` of its features are active,
     any choice equally likely, with values uniform on (0, 1]. Returns x (B, 2 set_size).
     """
-    float_dtype(dtype)
+    check_dtype(dtype)
     B = whole_number("batch_size", batch_size, least=1)
     size = whole_number("set_size", set_size, least=1)
     require(whole_number("n_active", n_active, least=1) <= size,
@@ -618,16 +600,13 @@ class Task:
     """
 
     def __init__(self, A, v, sample, importance=None):
-        self.A = real_array("A", A, ("n", "n")).copy()
+        self.A = read_only(real_array("A", A, ("n", "n")))
         n = len(self.A)
-        self.v = same_dtype_copy("v", v, (n,), like=self.A)
+        self.v = read_only(real_array("v", v, (n,), self.A.dtype))
         self.importance = None
         if importance is not None:
-            self.importance = same_dtype_copy("importance", importance, (n,), like=self.A)
+            self.importance = read_only(real_array("importance", importance, (n,), self.A.dtype))
             require(self.importance.min() >= 0, "importance must not be negative")
-            self.importance.flags.writeable = False
-        self.A.flags.writeable = False
-        self.v.flags.writeable = False
         self.sample = sample
 
     def answers(self, x):
@@ -643,34 +622,35 @@ class Task:
 class IdentityTask(Task):
     """Give x back: A = I, v = 0. For features that are never negative, as relu(x) is x then."""
 
-    def __init__(self, n_features, sample, importance=None):
-        super().__init__(np.eye(n_features), np.zeros(n_features), sample, importance)
+    def __init__(self, n, sample, importance=None):
+        super().__init__(np.eye(n), np.zeros(n), sample, importance)
 
     def answers(self, x):
         """A copy of x, as a product with I would cost n^2 for each example."""
         return x.copy()
 
 
-def identity_task(n_features, density, importance=None, binary=False):
+def identity_task(n, density, importance=None, binary=False):
     """The task of Toy Models of Superposition: give independent sparse features back."""
-    n = whole_number("n_features", n_features, least=1)
+    n = whole_number("n", n, least=1)
     true_or_false("binary", binary)
     check_density(density, n)
 
     def sample(rng, batch_size):
+        """Features for one batch."""
         return sparse_features(rng, batch_size, n, density, binary=binary)
 
     return IdentityTask(n, sample, importance)
 
 
-def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, rng=0,
+def block_task(n=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, rng=0,
                binary=False):
     """The note's hard case: a random circuit inside each block of features, none between blocks.
 
     Inside a block each entry of A is kept with probability `weight_density`, and is then uniform on
     [0, 1]. v is `bias` for every target. rng fixes A. density, binary: as in `sparse_features`.
     """
-    n = whole_number("n_features", n_features, least=1)
+    n = whole_number("n", n, least=1)
     n_blocks = whole_number("n_blocks", n_blocks, least=1)
     require(n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
     require(is_number(weight_density) and 0 < weight_density <= 1,
@@ -685,6 +665,7 @@ def block_task(n_features=128, n_blocks=8, weight_density=0.1, density=0.3, bias
     A = rng.random((n, n), np.float32) * (kept & same_block)
 
     def sample(rng, batch_size):
+        """Features for one batch."""
         return sparse_features(rng, batch_size, n, density, binary=binary)
 
     return Task(A, np.full(n, bias), sample)
@@ -697,6 +678,7 @@ def correlated_task(set_size=100, n_active=2):
             f"n_active must be {size} or less, got {n_active}")
 
     def sample(rng, batch_size):
+        """Features for one batch."""
         return correlated_features(rng, batch_size, size, n_active)
 
     return IdentityTask(2 * size, sample)
@@ -747,41 +729,50 @@ LETTER_SHARES = """
 606 635 168 8 485 531 746 221 82 153 14 149 5
 """
 
+def letter_table():
+    """LETTER_TABLE as an array (27, 27): in column j, what follows letter j, in thousandths.
 
-def letter_pairs():
+    (A row of the text is one letter j. Here, as in U, it is a column.)
+    """
+    rows = [line.split()[1:] for line in LETTER_TABLE.strip().splitlines()[1:]]
+    return np.array(rows, float).T
+
+
+def letter_pairs(zero=1e-4):
     """How often each pair of letters comes in English: pairs (27, 27), adding up to 1.
 
     pairs[i, j] is the probability that a pair of neighbours is letter j and then letter i, in the
-    order of LETTERS. (A row of LETTER_TABLE is one letter j. Here, as in U, it is a column.)
+    order of LETTERS. zero: what a 0 of the table counts as, in shares of the letter's occurrences.
+    It is above 0, as a model that gives probability 0 to something needs an infinite weight.
     """
-    rows = [line.split()[1:] for line in LETTER_TABLE.strip().splitlines()[1:]]
-    follows = np.array(rows, float)                             # (27, 27), row j, column i
-    follows /= follows.sum(axis=1, keepdims=True)               # P(next is i, given j)
+    table = letter_table()
+    follows = np.where(table > 0, table / 1000, zero)           # P(next is i, given j), almost:
+    follows /= follows.sum(axis=0)                              # columns are to add up to 1
     share = np.array(LETTER_SHARES.split(), float)
     share /= share.sum()                                        # P(j)
-    return (share[:, None] * follows).T
+    return follows * share
 
 
 class LetterTask:
-    """Predict the next letter: pairs of English letters, as one-hot rows."""
+    """Predict the next letter, from a table of how often each pair of letters comes.
+
+    The table is all there is to know, so nothing has to be drawn from it: every batch is the whole
+    table. pairs (n, n) >= 0 add up to 1, as from `letter_pairs`.
+    """
 
     importance = None
 
     def __init__(self, pairs):
-        self.pairs = real_array("pairs", pairs, ("n", "n")).copy()
-        require(self.pairs.min() >= 0 and np.isclose(self.pairs.sum(), 1),
-                "pairs must be 0 or more, and add up to 1")
-        self.pairs /= self.pairs.sum()                          # up to rounding, as NumPy asks
-        self.pairs.flags.writeable = False
+        self.pairs = read_only(real_array("pairs", pairs, ("n", "n"), np.float64))
+        check_pairs(self.pairs)
 
-    def batch(self, rng, batch_size):
-        """x (B, 27) has a 1 at a letter, y (B, 27) at the letter that followed it."""
-        B = whole_number("batch_size", batch_size, least=1)
+    def batch(self, rng=None, batch_size=None):
+        """x (n, n): each letter once. y (n, n): row j is n c_j times what follows letter j.
+
+        c_j is how often letter j comes, so that a mean over the n rows is a mean over English.
+        """
         n = len(self.pairs)
-        drawn = generator(rng).choice(n * n, B, p=self.pairs.ravel())
-        following, letter = np.divmod(drawn, n)                 # row i and column j of each pair
-        one_hot = np.eye(n, dtype=np.float32)
-        return one_hot[letter], one_hot[following]
+        return np.eye(n), n * self.pairs.T
 
 
 def letter_task():
@@ -789,68 +780,157 @@ def letter_task():
     return LetterTask(letter_pairs())
 
 
-# --- Two models without a bottleneck, used in interference.py -------------------------------------
+# --- At the door: what public functions check of their arguments ----------------------------------
 
-class LiftedModel(Model):
-    """y_hat = relu(x @ U.T + b) in which every entry of U (n, n) is free.
+def require(condition, sentence):
+    """Raise BadArgument with this sentence unless the condition holds."""
+    if not condition:
+        raise BadArgument(sentence)
 
-    Adds l1 * sum|U| to the loss, l1 >= 0.
+
+class BadArgument(ValueError):
+    """An argument that makes no sense. The message names it, what it must be, and what it was."""
+
+
+def real_array(name, value, shape=None, dtype=None):
+    """`value` as an array of finite real numbers.
+
+    shape: the required shape, one entry for each axis. A number asks for that size, a letter for
+    any size, and the same letter twice for the same size twice: ("n", "n") is any square matrix.
+    None: any shape. dtype: float32 or float64; by default float32 stays, and everything else
+    becomes float64. Returns the array itself where nothing has to change. Raises TypeError if the
+    entries are not real numbers, or are masked; ValueError if the shape does not match, if the
+    array is empty, or if an entry is NaN or infinite.
     """
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from None
+    if array.dtype.kind not in "biuf" or any(isinstance(p, np.ma.MaskedArray) for p in parts):
+        raise TypeError(f"{name} must be an array of real numbers, got a {type(value).__name__} "
+                        f"of {array.dtype}{' with a mask' if array.dtype.kind in 'biuf' else ''}")
+    if dtype is None:
+        dtype = np.float32 if array.dtype == np.float32 else np.float64
+    sizes = {}
+    wanted = array.shape if shape is None else shape
+    fits = array.size > 0 and array.ndim == len(wanted)
+    for entry, size in zip(wanted, array.shape):
+        expected = sizes.setdefault(entry, size) if isinstance(entry, str) else entry
+        fits = fits and size == expected
+    words = ", ".join(str(entry) for entry in wanted)
+    require(fits, f"{name} must have shape ({words}), got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
+    return array
 
-    trains = ("U", "b")
 
-    def __init__(self, U, b, l1=0.0):
-        number_from_0("l1", l1)
-        self.U = real_array("U", U, ("n", "n")).copy()
-        self.b = same_dtype_copy("b", b, (len(self.U),), like=self.U)
-        self.l1 = l1
-
-    def virtual_weights(self):
-        """U (n, n) itself, as a copy."""
-        return self.U.copy()
-
-    def backward(self, x, y, importance):
-        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
-        z = x @ self.U.T + self.b               # (B, n) @ (n, n) -> (B, n)
-        L, g = squared_error(z, y, importance)
-        dU = g.T @ x                            # (n, B) @ (B, n) -> (n, n)
-        penalty = self.l1 * np.abs(self.U).sum()
-        return L + float(penalty), {"U": dU + self.l1 * np.sign(self.U), "b": g.sum(axis=0)}
+def same_dtype_copy(name, value, shape, like):
+    """A copy of `value`, checked as by `real_array`, in the dtype of the array `like`."""
+    return real_array(name, value, shape, like.dtype).copy()
 
 
-class MaskedModel(Model):
-    """y_hat = relu(x @ (V * s).T + b): each of the fixed weights V (n, n) has a switch.
+def read_only(array):
+    """A copy of the array that cannot be written."""
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
 
-    The switches s = sigmoid(logits) lie between 0 and 1. Adds penalty * sum s to the loss,
-    penalty >= 0.
+
+def whole_number(name, value, least):
+    """`value` as an int. Raises ValueError unless it is a whole number of `least` or more."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(is_whole and value >= least,
+            f"{name} must be a whole number, {least} or more, got {value!r}")
+    return int(value)
+
+
+def is_number(value):
+    """Whether this is one real number (True and False do not count)."""
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def positive_number(name, value):
+    """Raise ValueError unless `value` is a finite number above 0."""
+    require(is_number(value) and 0 < value < math.inf,
+            f"{name} must be a positive number, got {value!r}")
+
+
+def number_from_0(name, value, below=math.inf):
+    """Raise ValueError unless `value` is a number, 0 or more, and below the one given."""
+    words = "a finite number" if below == math.inf else f"a number below {below}"
+    require(is_number(value) and 0 <= value < below,
+            f"{name} must be {words}, 0 or more, got {value!r}")
+
+
+def true_or_false(name, value):
+    """Raise ValueError unless `value` is True or False."""
+    require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {value!r}")
+
+
+def check_dtype(dtype, name="dtype"):
+    """Raise ValueError unless this is one of the two precisions that models have."""
+    require(dtype in (np.float32, np.float64), f"{name} must be float32 or float64, got {dtype!r}")
+
+
+def check_density(density, n):
+    """Raise ValueError unless density is one number in (0, 1], or one for each of n features."""
+    values = np.asarray(density)
+    require(values.shape in ((), (n,)),
+            f"density must be one number or {n}, got shape {values.shape}")
+    require(np.all((values > 0) & (values <= 1)), f"density must be in (0, 1], got {density}")
+
+
+def check_pairs(pairs):
+    """Raise ValueError unless these are shares of pairs of letters, and every letter comes."""
+    require(pairs.min() >= 0 and np.isclose(pairs.sum(), 1),
+            "pairs must be 0 or more, and add up to 1")
+    require(pairs.sum(axis=0).min() > 0, "every letter must come first in some pair")
+
+
+def collection(name, value):
+    """`value` as a set. Raises ValueError if it is a word or a number."""
+    require(hasattr(value, "__iter__") and not isinstance(value, str),
+            f"{name} must be a collection, like a tuple, got {value!r}")
+    return set(value)
+
+
+def checked_training(model, task, steps, batch_size, schedule, snapshots, only):
+    """Raise ValueError unless these arguments of `train` make sense.
+
+    Returns two sets: the names of what is to be trained, and the steps of the snapshots.
     """
+    require(isinstance(model, Model), f"model must be a Model, got a {type(model).__name__}")
+    require(hasattr(task, "batch") and hasattr(task, "importance"),
+            f"task must have batch and importance, got a {type(task).__name__}")
+    whole_number("steps", steps, least=0)
+    whole_number("batch_size", batch_size, least=1)
+    require(schedule in ("constant", "cosine"), f"no schedule {schedule!r}: constant or cosine")
+    snapshots = collection("snapshots", snapshots)
+    require(all(step in range(steps + 1) for step in snapshots), f"snapshots must be in 0..{steps}")
+    known = model.parameters
+    names = collection("only", known if only is None else only)
+    require(names and names <= set(known), f"only must name some of {', '.join(known)}")
+    return names, snapshots
 
-    trains = ("logits", "b")
 
-    def __init__(self, V, b, logits, penalty=0.0):
-        number_from_0("penalty", penalty)
-        self.V = real_array("V", V, ("n", "n")).copy()
-        n = len(self.V)
-        self.b = same_dtype_copy("b", b, (n,), like=self.V)
-        self.logits = same_dtype_copy("logits", logits, (n, n), like=self.V)
-        self.penalty = penalty
+def generator(rng):
+    """Turn the argument `rng` of a public function into a NumPy Generator.
 
-    def mask(self):
-        """s = 1 / (1 + exp(-logits)) (n, n), in a form that cannot overflow."""
-        return 0.5 * (1 + np.tanh(0.5 * self.logits))
-
-    def virtual_weights(self):
-        """U = V * s (n, n): the weights that act."""
-        return self.V * self.mask()
-
-    def backward(self, x, y, importance):
-        """The loss and a dict of gradients. Nothing is checked: arguments as from `checked`."""
-        s = self.mask()
-        z = x @ (self.V * s).T + self.b         # (B, n) @ (n, n) -> (B, n)
-        L, g = squared_error(z, y, importance)
-        dU = g.T @ x                            # (n, B) @ (B, n) -> (n, n)
-        dlogits = (dU * self.V + self.penalty) * s * (1 - s)
-        return L + float(self.penalty * s.sum()), {"logits": dlogits, "b": g.sum(axis=0)}
+    rng: a Generator, which is used as it is; or a seed, a whole number s >= 0, which stands for
+    np.random.default_rng(s); or a tuple of such numbers. (NumPy ignores zeros at the end, so it
+    would take (s, 0) for s. Here the length of a tuple is put at its end, so that they differ.)
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    parts = rng if isinstance(rng, tuple) else (rng,)
+    require(parts, "a seed must be a whole number or a tuple of them, got ()")
+    parts = [whole_number("a seed", part, least=0) for part in parts]
+    if isinstance(rng, tuple):
+        parts.append(len(parts))
+    return np.random.default_rng(parts)
 
 
 # --- python toymodel.py ---------------------------------------------------------------------------
@@ -862,17 +942,14 @@ def demo():
     n = 6
     m = 3
     U = rng.normal(size=(n, n))
-    b = 0.1 * rng.normal(size=n)
+    b = rng.normal(size=n)
     x = sparse_features(rng, 50, n, density=0.5, dtype=np.float64)
-    importance = np.arange(1, n + 1)
-    models = [TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
+    models = [TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b),
+              SoftmaxModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
               MaskedModel(U, b, logits=U.T, penalty=0.1)]
-    errors = [check_gradients(model, x, x, importance) for model in models]
-    distributions = softmax(rng.normal(size=x.shape))
-    models.append(SoftmaxModel(U[:m], U[:, :m], b))
-    errors.append(check_gradients(models[-1], x, distributions))
-    for model, error_of in zip(models, errors):
-        words = "  ".join(f"{name} {error:.0e}" for name, error in error_of.items())
+    for model in models:
+        errors = check_gradients(model, x, x)
+        words = "  ".join(f"{name} {error:.0e}" for name, error in errors.items())
         print(f"  {type(model).__name__:12} {words}")
 
 
