@@ -232,8 +232,7 @@ def predicted_removal(U, b, x, removed):
 
 # --- 3. Which weights are real? -------------------------------------------------------------------
 
-def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, fixed_bias=False,
-                  progress=None):
+def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, fixed_bias=False):
     """Definition 1: what the weights become once every one of them is free. (The note.)
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
@@ -248,11 +247,11 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, f
         x, _ = task.batch(generator(rng), 256)
         lifted.b = np.maximum(lifted.b, -(x @ lifted.U.T).mean(axis=0)).astype(lifted.U.dtype)
     train(lifted, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
-          schedule="cosine", only=("U",) if fixed_bias else None, progress=progress)
+          schedule="cosine", only=("U",) if fixed_bias else None)
     return lifted.U, lifted.b
 
 
-def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, rng=0, progress=None):
+def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, rng=0):
     """Learn which weights to keep, all of them at once, at a price for each.
 
     Trains the switches of a `MaskedModel` from 1/2 on. Returns (mask (n, n) in [0, 1], b (n,)).
@@ -260,7 +259,7 @@ def learned_mask(U, b, task, penalty=1e-3, steps=2000, learning_rate=0.03, rng=0
     """
     masked = MaskedModel(U, b, np.zeros(np.shape(U)), penalty)
     train(masked, task, steps, batch_size=256, learning_rate=learning_rate, rng=rng,
-          schedule="cosine", progress=progress)
+          schedule="cosine")
     return masked.mask(), masked.b
 
 

@@ -146,13 +146,6 @@ class Trained:
         return itf.lifted_loss(pruned, self.b, *self.fresh, refit_bias=refit_bias) / whole
 
 
-def count_steps(done, steps):
-    """A live count of training steps, on a terminal only."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    if on_terminal and (done % 100 == 0 or done == steps):
-        print(f"  training: step {done} of {steps}\x1b[K", end="\r", file=sys.stderr, flush=True)
-
-
 @functools.cache
 def pentagon_models(seed, density, decay=1.0, n=5, m=2):
     """n features in m dimensions, importance decay^i: a Trained for each of four starts.
@@ -165,8 +158,7 @@ def pentagon_models(seed, density, decay=1.0, n=5, m=2):
     models = []
     for start in range(4):
         model = tm.TiedModel.initialise(tm.generator((seed, start)), n, m)
-        tm.train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine",
-                 progress=count_steps)
+        tm.train(model, task, 1500, learning_rate=1e-2, rng=seed, schedule="cosine")
         models.append(model)
     losses = [model.loss(x, y, task.importance) for model in models]
     return tuple(Trained(task, models[k], seed) for k in np.argsort(losses))
@@ -183,9 +175,9 @@ def simple_model(seed, density=0.02, start=None, converged=False):
     model = tm.TiedModel.initialise(tm.generator(seed if start is None else start), 100, 20)
     if converged:
         tm.train(model, task, 3000, batch_size=256, learning_rate=3e-3, rng=seed,
-                 schedule="cosine", progress=count_steps)
+                 schedule="cosine")
     else:
-        tm.train(model, task, 300, rng=seed, progress=count_steps)
+        tm.train(model, task, 300, rng=seed)
     return Trained(task, model, seed)
 
 
@@ -199,8 +191,7 @@ def block_stages(seed, run=0, density=0.3, binary=False, start="fan-in", stages=
     """
     task = tm.block_task(density=density, binary=binary, rng=seed)
     model = tm.UntiedModel.initialise(tm.generator((seed, run, 1)), 128, 16, start)
-    history = tm.train(model, task, max(stages), batch_size=256, rng=(seed, run), snapshots=stages,
-                       progress=count_steps)
+    history = tm.train(model, task, max(stages), batch_size=256, rng=(seed, run), snapshots=stages)
     return MappingProxyType({steps: Trained(task, tm.UntiedModel(**history.snapshots[steps]), seed)
                              for steps in stages})
 
@@ -220,32 +211,30 @@ def correlated_model(seed):
     """Two sets of 100 features that are never active together, through 20 dimensions."""
     task = tm.correlated_task()
     model = tm.TiedModel.initialise(tm.generator(seed), 200, 20)
-    tm.train(model, task, 2000, batch_size=512, learning_rate=2e-3, rng=seed, progress=count_steps)
+    tm.train(model, task, 2000, batch_size=512, learning_rate=2e-3, rng=seed)
     return Trained(task, model, seed)
 
 
 @functools.cache
-def letter_model(seed, m=4, steps=5000):
+def letter_model(seed, m=4, steps=5000, zero=1e-4):
     """A language model of letters: 27 symbols through m dimensions. A SoftmaxModel, in float64.
 
-    It is trained on the table of letter pairs itself. The best of four starts.
+    It is trained on the table of letter pairs itself (zero: as in `letter_pairs`). The best of four
+    starts.
     """
-    task = tm.letter_task()
+    task = tm.LetterTask(tm.letter_pairs(zero))
     models = []
+    losses = []
     for start in range(4):
         rng = tm.generator((seed, start))
         model = tm.SoftmaxModel.initialise(rng, len(tm.LETTERS), m, dtype=np.float64)
-        tm.train(model, task, steps, learning_rate=0.02, schedule="cosine", progress=count_steps)
+        tm.train(model, task, steps, learning_rate=0.02, schedule="cosine")
         models.append(model)
-    best = min(models, key=letter_model_loss)
+        losses.append(model.loss(*task.batch()))
+    best = models[np.argmin(losses)]
     for parameter in best.parameters.values():
         parameter.flags.writeable = False
     return best
-
-
-def letter_model_loss(model):
-    """The loss of a letter model on the whole table, in nats per letter."""
-    return model.loss(*tm.letter_task().batch())
 
 # --- Slides ---------------------------------------------------------------------------------------
 
@@ -264,7 +253,6 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "interference weights",
 }
 NO_AXES = {"xticks": (), "yticks": (), "frame_on": False}
 FIGURES = {}                                # name -> function, in reading order
@@ -429,10 +417,10 @@ def named(letters):
 
 # --- The first picture ----------------------------------------------------------------------------
 
-def letters_from_zero(seed, m=4, steps=5000):
+def letters_from_zero(seed, m=4, steps=5000, zero=1e-4):
     """U (27, 27) and b of a letter model, with every weight measured from a zero (`centred`)."""
-    model = letter_model(seed, m, steps)
-    return itf.centred(model.virtual_weights(), model.b, tm.letter_pairs())
+    model = letter_model(seed, m, steps, zero)
+    return itf.centred(model.virtual_weights(), model.b, tm.letter_pairs(zero))
 
 
 def loud_wrong_votes(U, j):
@@ -623,9 +611,9 @@ def film(seed):
     small = tm.TiedModel.initialise(tm.generator(seed), 5, 2, scale=0.3)
     large = tm.TiedModel.initialise(tm.generator(seed), 100, 20)
     of_small = tm.train(small, tm.identity_task(5, 0.05), FILM_STEPS[-1], learning_rate=1e-2,
-                        rng=seed, snapshots=FILM_STEPS, progress=count_steps)
+                        rng=seed, snapshots=FILM_STEPS)
     of_large = tm.train(large, tm.identity_task(100, 0.02), FILM_STEPS[-1], rng=seed,
-                        snapshots=FILM_STEPS, progress=count_steps)
+                        snapshots=FILM_STEPS)
     return ({step: tm.read_only(of_small.snapshots[step]["W"]) for step in FILM_STEPS},
             {step: tm.read_only(of_large.snapshots[step]["W"]) for step in FILM_STEPS})
 
@@ -1387,7 +1375,7 @@ def decomposition(seed=0):
     trained = simple_model(seed)
     U = trained.U
     real = trained.is_real
-    U_star, _ = itf.ideal_weights(U, trained.b, trained.task, rng=seed, progress=count_steps)
+    U_star, _ = itf.ideal_weights(U, trained.b, trained.task, rng=seed)
     slide, axes = new_slide("Two ways to split U into circuit and interference: here they agree",
                             columns=2, rows=3, subplot_kw=NO_AXES)
     first, second = axes.T
@@ -1638,9 +1626,8 @@ def save(slide, path):
     try:
         if slide.film:
             save_film(slide, part)
-        else:                                   # without dates: the same bytes every time
-            dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-            slide.savefig(part, metadata=dates.get(path.suffix))
+        else:
+            slide.savefig(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -1705,8 +1692,6 @@ def parse(arguments):
                         help="print each figure's question, status, citation and settings")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="default: figures; with "
                         "--set, or a seed other than 0: what_if")
-    parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png",
-                        help="of all but the film, which is a gif")
     parser.add_argument("--seed", type=int, default=0, metavar="N",
                         help="of all random numbers, 0 or more; default: 0")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -1722,7 +1707,6 @@ def parse(arguments):
         options.names = list(dict.fromkeys(options.names))      # each once
         tm.whole_number("--seed", options.seed, least=0)
         tm.require(not options.set or len(options.names) == 1, "--set needs the name of one figure")
-        tm.require(not options.show or options.format == "png", "--show needs --format png")
         options.settings = settings_of(options.names[0], options.set) if options.set else {}
         options.names = options.names or list(FIGURES)
         longest = max(len(file_name(name, options)) for name in options.names)
@@ -1751,7 +1735,7 @@ def file_name(name, options):
     """pentagon.png; with other settings or another seed pentagon-seed=1-n=6.png."""
     changed = changed_settings(FIGURES[name], settings_for(name, options))
     parts = [name] + [f"{setting}={text}" for setting, text in changed.items()]
-    suffix = "gif" if name == "training" else options.format
+    suffix = "gif" if name == "training" else "png"
     return "-".join(parts) + f".{suffix}"
 
 

@@ -464,7 +464,7 @@ np.empty(2**24, np.uint8)
 
 
 def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedule="constant",
-          snapshots=(), only=None, progress=None):
+          snapshots=(), only=None):
     """Train `model` in place on fresh batches of `task`, with Adam.
 
     rng: as in `generator`. The batches come from a stream spawned from it, so that they share no
@@ -472,8 +472,7 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     schedule: "constant", or "cosine": the learning rate falls along half a wave, from its full
     value at the first step towards 0, which step number `steps` would have.
     snapshots: numbers of updates after which to keep a copy of all parameters (0: the start).
-    only: names of the parameters to train; None trains all. progress: a function, called as
-    progress(updates done, steps) after each update.
+    only: names of the parameters to train; None trains all.
 
     The loss counts targets by the task's importance. Returns an object with .losses (steps,), each
     measured before its update, and .snapshots, a dict from the number of updates to a dict of
@@ -500,8 +499,6 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
         if schedule == "cosine":
             fraction = 0.5 * (1 + math.cos(math.pi * step / steps))
         adam.step(gradients, learning_rate * fraction)
-        if progress:
-            progress(step + 1, steps)
     if steps in snapshots:
         kept[steps] = copy.deepcopy(model.parameters)
     return SimpleNamespace(losses=losses, snapshots=kept)
@@ -773,11 +770,6 @@ class LetterTask:
         """
         n = len(self.pairs)
         return np.eye(n), n * self.pairs.T
-
-
-def letter_task():
-    """The task of the letter model: which of 27 symbols comes next, given one?"""
-    return LetterTask(letter_pairs())
 
 
 # --- At the door: what public functions check of their arguments ----------------------------------
