@@ -20,9 +20,9 @@ tiny language model (Turner, Wu, Batson 2026), which named effectiveness and hel
 targets count alike. Public functions check the arrays they are given by `real_array`, which says
 what it raises.
 """
+# toymodel before NumPy, as it sets the number of BLAS threads
 from toymodel import (LiftedModel, MaskedModel, check_pairs, generator, positive_number, real_array,
-                      relu, require, squared_error, train, true_or_false,
-                      whole_number)  # first: it sets the number of BLAS threads
+                      relu, require, squared_error, train, true_or_false, whole_number)
 
 import numpy as np
 
@@ -66,8 +66,8 @@ def effectiveness(U, b, x, mean=False):
         F_ij = E[D^2],     D = (y_hat_i without U_ij) - y_hat_i
 
     mean: if True, the weight is left with the mean of its source, instead of with nothing. The
-    sequel, which named it, measures the KL divergence of output distributions; for a squared error
-    this mean square takes its place.
+    sequel, which named effectiveness, measures the KL divergence of output distributions; for a
+    squared error this mean square takes its place.
     """
     U, b, x = checked_weights(U, b, x)
     true_or_false("mean", mean)
@@ -150,8 +150,9 @@ def second_order(U, b, x, y):
 #     dL = p (M^2 - V)  +  2 p Cov(e', D)  +  2 p M E[e]
 #
 # The law is the first term: squared mean minus variance. Its first assumption is that the second
-# term is 0, because nobody asked for the weight; and its second assumption that the third term is,
-# because the bias was trained with the weight in place.
+# term is 0, because nobody asked for the weight. Its second assumption is that the third term is 0,
+# because the bias was trained with the weight in place. (Training knows only of gates that were
+# open then, and not of those that the removal opens.)
 
 def predicted_helpfulness(U, b, x):
     """What the law says of each weight on its own: p (M^2 - V), (n, n). It needs no answers y.
@@ -160,12 +161,11 @@ def predicted_helpfulness(U, b, x):
 
         p (M^2 - V) = 2 E[D]^2 / p - F,     and 0 where the weight never acts
 
-    p = P(gate i open) + P(gate i shut, and opened by the ablation). Examples in which the source is
-    silent count in p, as the bias makes up for the mean there too.
+    p = P(gate i open) + P(gate i shut, and opened by the ablation). An example in which the source
+    is silent counts in p if the gate is open: nothing moves there, but the bias is there.
     """
     p, mean, F = acting_moments(*checked_weights(U, b, x))
-    law = 2 * mean**2 / np.where(p > 0, p, 1) - F               # mean and F are 0 where p is
-    return law
+    return 2 * mean**2 / np.where(p > 0, p, 1) - F              # mean and F are 0 where p is
 
 
 def acting_moments(U, b, x):
@@ -215,8 +215,8 @@ def predicted_removal(U, b, x, removed):
 
     D is now the change of target i if all weights with `removed` (n, n) true are set to 0. The law
     is the same: the loss changes by the sum over targets of p M^2 - p V. If the biases are refitted
-    afterwards, they take M off the new errors, and only - p V is left. (As long as the new bias
-    changes no gate: E[(e' - M)^2] - E[e^2] = - V.)
+    afterwards, they take M off the new errors, and only - p V is left (as long as the new bias
+    changes no gate).
     """
     U, b, x = checked_weights(U, b, x)
     removed = booleans("removed", removed, U.shape)
@@ -224,8 +224,7 @@ def predicted_removal(U, b, x, removed):
     z_without = x @ np.where(removed, 0, U).T + b               # (B, n)
     D = (relu(z_without) - relu(z)).astype(np.float64)          # (B, n)
     p = np.mean((z > 0) | (z_without > 0), axis=0)              # (n,)
-    at_least = np.where(p > 0, p, 1)                            # D is 0 where p is
-    p_M2 = np.mean(D, axis=0)**2 / at_least
+    p_M2 = np.mean(D, axis=0)**2 / np.where(p > 0, p, 1)        # D is 0 where p is
     p_V = np.mean(D**2, axis=0) - p_M2
     return p_M2, p_V
 
@@ -237,7 +236,7 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, f
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
     penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
-    example would never open, so every bias starts high enough that the mean of z is 0 or more.
+    example would never open. So every bias is raised at the start, until the mean of z is 0 or more.
     fixed_bias: keep b as it is; the weights have to make up for it.
     Returns (U_star (n, n), b_star (n,)), which belong together.
     """
@@ -269,11 +268,12 @@ def row_space(U):
     """V (r, n): orthonormal rows that span the rows of U; r is the rank of U.
 
     V.T @ V projects on that space, which is all that the m shared dimensions can carry. A singular
-    value counts if it exceeds n times the precision of U's dtype times the largest one.
+    value counts if it exceeds n times the precision of float32, in which models are trained, times
+    the largest one.
     """
     U = real_array("U", U, ("n", "n"))
     require(U.any(), "U must not be all zeros")
-    tolerance = len(U) * np.finfo(U.dtype).eps
+    tolerance = len(U) * np.finfo(np.float32).eps
     _, sizes, V = np.linalg.svd(U.astype(np.float64) / np.abs(U).max())
     return V[sizes > tolerance * sizes[0]]
 
@@ -488,13 +488,13 @@ def adversary(U, b, allowed, k):
 # --- 7. What do weights of letters do? ------------------------------------------------------------
 
 def centred(U, b, pairs):
-    """The same letter model with every weight measured from a zero that means something: (U, b).
+    """The same letter model with other zeros, (U, b): no output changes, but ablation does.
 
-    What a 0 in U (n, n) means is a convention, twice. Exactly one letter j is on, so a constant for
-    row i of U is a part of the bias: take the row's mean over letters as they come, and give it to
-    b_i. To ablate a weight is then to put the mean in its place. And softmax ignores a constant for
-    column j, so take off the mean of each column. Neither changes any output. pairs (n, n): as
-    from `letter_pairs`.
+    What a 0 in U (n, n) means is a convention, in two ways. Exactly one letter j is on, so adding a
+    constant to row i of U is the same as adding it to b_i: take off the row's mean over letters as
+    they come, and give it to b_i. To ablate a weight is then to put the mean in its place. And
+    softmax ignores a constant in column j: take off the mean of each column. (Then both kinds of
+    mean are 0.) pairs (n, n): as from `letter_pairs`.
     """
     pairs = real_array("pairs", pairs, ("n", "n"), np.float64)
     check_pairs(pairs)
@@ -544,7 +544,7 @@ def letter_effects(U, b, pairs):
         log_R[i] = np.logaddexp(log_others, b[i]) - log_sum
     small = np.abs(U) < 1e-3                                    # here the difference loses digits
     log_R[small] = np.log1p(y_hat[small] * np.expm1(-U[small]))         # step 1 as it stands
-    return c * (y_hat * U + log_R), c * (y * U + log_R)
+    return c * np.maximum(y_hat * U + log_R, 0), c * (y * U + log_R)
 
 
 # --- 8. Why is there interference at all? ---------------------------------------------------------
@@ -577,12 +577,15 @@ def pulls(W, dU, i):
 
     Entry j is minus the term of j, because training goes down the slope: it is positive if the
     weights between i and j would have the arrow longer. Where training stops, the pulls cancel.
+    dU comes from a `LiftedModel` with the same U and b.
     """
     W = real_array("W", W, ("m", "n"), np.float64)
     n = W.shape[1]
     dU = real_array("dU", dU, (n, n), np.float64)
     require(whole_number("i", i, least=0) < n, f"i must be below {n}, got {i}")
-    direction = W[:, i] / np.linalg.norm(W[:, i])               # (m,)
+    length = np.linalg.norm(W[:, i])
+    require(length > 0, f"arrow {i} has no length, and so no direction")
+    direction = W[:, i] / length                                # (m,)
     return -(direction @ W) * (dU[:, i] + dU[i])
 
 

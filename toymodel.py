@@ -10,9 +10,10 @@ what the weights of a trained model mean. `python toymodel.py` prints how far ev
 is from finite differences.
 
 Some words. A *source* is an input feature, and a *target* is an output. Multiply a model's
-matrices out, and U_ij says how strongly source j drives target i. These are its *virtual weights*,
-because most models do not store them but compute them from smaller matrices. The *circuit* of a
-task is the weights that it asks for.
+matrices out, and you get one matrix U. Its entry U_ij says how strongly source j drives target i.
+These entries are the model's *virtual weights*: most models do not store them, but compute them
+from smaller matrices. Right answers are made with a matrix of their own, A. The weights in it are
+the *circuit* of the task.
 
 Notation, in every file. Papers write an example as a column, h = W x. In this code an example is a
 *row* of an array, so that the same product reads h = x @ W.T.
@@ -29,7 +30,8 @@ Notation, in every file. Papers write an example as a column, h = W x. In this c
     y           (B, n)   right answers
     W           (m, n)   in a tied model W_down is W and W_up is W.T: one matrix does both
     U           (n, n)   virtual weights, W_up @ W_down: U[i, j] carries source j to target i
-    A, v        (n, n)   the task's circuit, and its bias (n,): right answers are y = relu(A x + v)
+    A           (n, n)   the task's circuit
+    v           (n,)     the task's bias: right answers are y = relu(x @ A.T + v)
     importance  (n,)     the weight of each target in the loss (1 each, unless said otherwise)
 
 The loss is a mean over examples r and a sum over targets i. (Two models add a penalty to it.)
@@ -56,8 +58,9 @@ shared dimensions k of W_up_ik W_down_kj, the chain rule gives
                                                           dW = dW_down + dW_up.T
                                                              = W @ dU + W @ dU.T
     lifted   U is free, and itself trained; a penalty l1 sum|U| adds l1 sign(U) to dU
-    masked   U = V * s, with fixed weights V and a switch s = sigmoid(logits) between 0 and 1 for
-             each, at a price:                            dlogits = (dU * V + penalty) * s * (1 - s)
+    masked   U = V * s: fixed weights V, and for each a switch s = sigmoid(logits) between 0 and 1.
+             A penalty times sum s is added to the loss. As ds/dlogits = s (1 - s),
+                                                          dlogits = (dU * V + penalty) * s * (1 - s)
 
 A product of matrices may be bracketed either way. dW_up = (g.T @ x) @ W_down.T is the same as
 g.T @ (x @ W_down.T) = g.T @ h, and dW_down = W_up.T @ (g.T @ x) is the same as dh.T @ x, where
@@ -65,7 +68,8 @@ dh = g @ W_up is the slope along h. Forming g.T @ x takes B n^2 multiplications,
 others only B n m. This is why the models with a bottleneck below never form dU.
 
 One model reads letters. Its output is a probability for each letter, y_hat = softmax(z), and its
-loss is the cross-entropy. One line of the derivation changes, g = (y_hat - y) / B, and no other.
+loss is the cross-entropy, without importance. One line of the derivation changes, and no other:
+g = (w * y_hat - y) / B, where w is the sum of each row of y, usually 1 (`cross_entropy`).
 
 Sources: Toy Models of Superposition (Elhage et al. 2022) for the tied model; A Toy Model of
 Interference Weights (Olah, Turner, Conerly 2025; "the note") for the block task and the lifted
@@ -93,7 +97,7 @@ def relu(z):
 
 def softmax(z):
     """exp(z) over its sum along the last axis: each row becomes probabilities."""
-    z = np.asarray(z, np.result_type(z, np.float32))
+    z = 1.0 * np.asarray(z)                     # floats
     z = z - z.max(axis=-1, keepdims=True)       # changes no ratio, and prevents overflow
     exponentials = np.exp(z)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -106,7 +110,7 @@ def squared_error(z, y, importance):
     """
     B = len(z)
     gate = z > 0                                                        # (B, n)
-    error = z * gate - y                                                # (B, n), relu(z) - y
+    error = z * gate - y                                                # (B, n): relu(z) is z * gate
     L = np.mean(error**2 @ importance, dtype=np.float64)                # (B, n) @ (n,) -> (B,)
     g = 2 / B * importance * error * gate                               # (B, n)
     return float(L), g
@@ -117,8 +121,8 @@ def cross_entropy(z, y):
 
         L = -1/B sum_r sum_i y_ri log y_hat_ri,     log y_hat_ri = z_ri - log sum_k exp(z_rk)
 
-    y (B, n) >= 0: how much each right answer counts. In the usual case each row adds up to 1; here
-    it may add up to any weight w_r, so that a frequent letter can count more than a rare one.
+    y (B, n) >= 0: how much each right answer counts. Usually each row adds up to 1. It may also add
+    up to any other weight w_r, so that an example of a frequent letter counts more.
     The derivative of log y_hat_i with respect to z_k is 1 - y_hat_k if i = k, and -y_hat_k
     otherwise. Added up with weights y_ri, this is y_rk - w_r y_hat_rk. Hence g = (w y_hat - y) / B.
     """
@@ -136,10 +140,11 @@ def cross_entropy(z, y):
 class Model:
     """What all models share.
 
-    Each has `forward`, its output; `backward`, the loss and its gradients, which is the derivation
-    above in code; `parameters`, the arrays that training changes, by name; and `virtual_weights`.
-    Its arrays are copies of its own, in one dtype. `backward` runs in every training step and
-    checks nothing; `loss_and_gradients` is the same for arguments that nobody has checked.
+    `forward` gives a model's output. `backward` gives its loss and the gradients: it is the
+    derivation above, in code. `parameters` are the arrays that training changes, attributes of the
+    model by their names; one of them is the bias b. All arrays are copies of its own, in one dtype.
+    `backward` runs in every training step and checks nothing. `loss_and_gradients` checks first
+    (how: "At the door", at the end of this file).
     """
 
     def loss_and_gradients(self, x, y, importance=None):
@@ -155,7 +160,7 @@ class Model:
 
     @property
     def dtype(self):
-        """float32 or float64: what the model computes in."""
+        """What the model computes in: float32 if all its arrays are, and else float64."""
         return np.result_type(np.float32, *self.parameters.values())
 
     def checked_features(self, x):
@@ -198,7 +203,7 @@ class TiedModel(Model):
         h = x @ self.W.T                    # (B, n) @ (n, m) -> (B, m)
         z = h @ self.W + self.b             # (B, m) @ (m, n) -> (B, n)
         L, g = squared_error(z, y, importance)
-        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,), many small numbers
+        db = g.sum(axis=0, dtype=np.float64)        # (B, n) -> (n,); float32 would lose digits
         dW_up_T = h.T @ g                   # W @ dU.T, as h.T = W @ x.T:    (m, B) @ (B, n)
         dh = g @ self.W.T                   # (B, n) @ (n, m) -> (B, m)
         dW_down = dh.T @ x                  # W @ dU,   as dh.T = W @ g.T:   (m, B) @ (B, n)
@@ -295,7 +300,7 @@ class UntiedModel(Model):
 class SoftmaxModel(UntiedModel):
     """y_hat = softmax(x @ W_down.T @ W_up.T + b): a probability for each target.
 
-    The arrays are those of the untied model, and so is `backward`, but for its third line.
+    Its arrays are those of the untied model. In `backward` only the third line is another.
     """
 
     def forward(self, x):
@@ -317,7 +322,7 @@ class SoftmaxModel(UntiedModel):
         return L, {"W_down": dW_down, "W_up": dW_up, "b": db}
 
     def checked(self, x, y, importance):
-        """As above; but y must be 0 or more, and importance None: a row of y has its own weight."""
+        """As in `Model`; but y must be 0 or more, and importance None, as rows have weights."""
         require(importance is None, "a SoftmaxModel takes no importance")
         x, y, importance = super().checked(x, y, None)
         require(y.min() >= 0, "y must be 0 or more: each row is a distribution, times a weight")
@@ -376,7 +381,7 @@ class MaskedModel(Model):
         self.penalty = penalty
 
     def mask(self):
-        """s = 1 / (1 + exp(-logits)) (n, n), in a form that cannot overflow."""
+        """s = 1 / (1 + exp(-logits)) (n, n), which is (1 + tanh(logits / 2)) / 2."""
         return 0.5 * (1 + np.tanh(0.5 * self.logits))
 
     def forward(self, x):
@@ -458,8 +463,9 @@ class Adam:
             p -= learning_rate * mean_hat / (np.sqrt(square_hat) + self.epsilon)
 
 
-# Freeing one large block tells glibc to keep what is freed for the next step: on Linux the simple
-# model trains more than twice as fast. (The block model, whose arrays are smaller, gains nothing.)
+# Freeing one large block makes Linux (its glibc) keep freed memory for the next step instead of
+# giving it back. With arrays of some hundred thousand numbers a step takes half the time; smaller
+# ones gain nothing.
 np.empty(2**24, np.uint8)
 
 
@@ -481,14 +487,14 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
     """
     names, snapshots = checked_training(model, task, steps, batch_size, schedule, snapshots, only)
     adam = Adam({name: model.parameters[name] for name in names}, learning_rate)
-    data = generator(rng).spawn(1)[0]
+    stream = generator(rng).spawn(1)[0]
     dtype = model.dtype
     losses = np.empty(steps)
     kept = {}
     for step in range(steps):
         if step in snapshots:
             kept[step] = copy.deepcopy(model.parameters)
-        x, y = task.batch(data, batch_size)
+        x, y = task.batch(stream, batch_size)
         if step == 0:                           # one checked batch is enough
             _, _, importance = model.checked(x, y, task.importance)
         loss, gradients = model.backward(np.asarray(x, dtype), np.asarray(y, dtype), importance)
@@ -505,20 +511,20 @@ def train(model, task, steps, batch_size=1024, learning_rate=1e-3, rng=0, schedu
 
 
 def check_gradients(model, x, y, importance=None):
-    """The largest error of each parameter's gradient, over the largest entry of the differences.
-
-    The gradient is compared with central differences, in float64:
+    """How far each parameter's gradient is from central differences: a dict name -> float.
 
         (L(p + d) - L(p - d)) / (2 d) = L'(p) + d^2 L'''(p) / 6 + ...,     d = 10^-6
 
-    Rounding adds about 1e-10 L. Where z is exactly 0 the relu has no derivative, so check at random
-    nonzero biases. Returns a dict name -> float; the model itself is not changed.
+    in float64. Rounding adds about 1e-10 L. What is returned is the largest difference of the two,
+    divided by the largest of the central differences (or by L / 10,000, near an optimum). Where
+    z is exactly 0 the relu has no derivative, nor has |U| where U is 0, so check elsewhere. The
+    model itself is not changed.
     """
     d = 1e-6
     model = copy.deepcopy(model)
     for name, p in model.parameters.items():
         setattr(model, name, p.astype(np.float64))
-    _, gradients = model.loss_and_gradients(x, y, importance)
+    loss, gradients = model.loss_and_gradients(x, y, importance)
     errors = {}
     for name, p in model.parameters.items():
         differences = np.empty(p.shape)
@@ -530,8 +536,7 @@ def check_gradients(model, x, y, importance=None):
             p[index] = value
             differences[index] = (above - below) / (2 * d)
         worst = np.abs(gradients[name] - differences).max()
-        largest = np.abs(differences).max()
-        errors[name] = float(worst / largest if largest > 0 else worst)
+        errors[name] = float(worst / max(np.abs(differences).max(), 1e-4 * loss, 1e-8))
     return errors
 
 
@@ -632,9 +637,10 @@ def identity_task(n, density, importance=None, binary=False):
     n = whole_number("n", n, least=1)
     true_or_false("binary", binary)
     check_density(density, n)
+    density = copy.copy(density)                                # nobody else's to change
 
     def sample(rng, batch_size):
-        """Features for one batch."""
+        """x (B, n) for one batch."""
         return sparse_features(rng, batch_size, n, density, binary=binary)
 
     return IdentityTask(n, sample, importance)
@@ -652,17 +658,18 @@ def block_task(n=128, n_blocks=8, weight_density=0.1, density=0.3, bias=-0.1, rn
     require(n % n_blocks == 0, f"n_blocks must divide {n}, got {n_blocks}")
     require(is_number(weight_density) and 0 < weight_density <= 1,
             f"weight_density must be in (0, 1], got {weight_density!r}")
-    require(is_number(bias), f"bias must be one number, got {bias!r}")
+    require(is_number(bias) and math.isfinite(bias), f"bias must be one number, got {bias!r}")
     true_or_false("binary", binary)
     check_density(density, n)
+    density = copy.copy(density)
     rng = generator(rng)
     block = np.arange(n) // (n // n_blocks)                     # (n,), the block of each feature
     same_block = block[:, None] == block                        # (n, n)
-    kept = rng.random((n, n)) < weight_density
-    A = rng.random((n, n), np.float32) * (kept & same_block)
+    has_weight = rng.random((n, n)) < weight_density
+    A = rng.random((n, n), np.float32) * (has_weight & same_block)
 
     def sample(rng, batch_size):
-        """Features for one batch."""
+        """x (B, n) for one batch."""
         return sparse_features(rng, batch_size, n, density, binary=binary)
 
     return Task(A, np.full(n, bias), sample)
@@ -675,7 +682,7 @@ def correlated_task(set_size=100, n_active=2):
             f"n_active must be {size} or less, got {n_active}")
 
     def sample(rng, batch_size):
-        """Features for one batch."""
+        """x (B, 2 set_size) for one batch."""
         return correlated_features(rng, batch_size, size, n_active)
 
     return IdentityTask(2 * size, sample)
@@ -687,8 +694,8 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 # How often each of the 27 symbols follows a letter, in a thousand of the letter's occurrences.
 # Counted in The Devil's Dictionary (Ambrose Bierce, 1911, public domain), 340,729 symbols, where
-# everything but a-z is a space (here _). A 0 is less than one in two thousand; in the row of q it
-# is never.
+# everything but a-z is a space (here _). A 0 is less than one in two thousand; in the rows of j, k,
+# q, x and z, which are rare, it is never.
 LETTER_TABLE = """
     _   a  b   c   d   e   f   g   h   i  j  k   l  m   n   o   p q   r   s   t   u  v  w  x   y  z
 _   0 124 45  40  33  25  36  19  52  70  5  6  23 38  34  75  41 2  23  69 155  11  7 58  0   8  0
@@ -727,9 +734,9 @@ LETTER_SHARES = """
 """
 
 def letter_table():
-    """LETTER_TABLE as an array (27, 27): in column j, what follows letter j, in thousandths.
+    """LETTER_TABLE as an array (27, 27), in thousandths: in column j, as in U, what follows letter j.
 
-    (A row of the text is one letter j. Here, as in U, it is a column.)
+    (In the text above, it is row j.)
     """
     rows = [line.split()[1:] for line in LETTER_TABLE.strip().splitlines()[1:]]
     return np.array(rows, float).T
@@ -742,6 +749,7 @@ def letter_pairs(zero=1e-4):
     order of LETTERS. zero: what a 0 of the table counts as, in shares of the letter's occurrences.
     It is above 0, as a model that gives probability 0 to something needs an infinite weight.
     """
+    require(is_number(zero) and 0 < zero < 1, f"zero must be above 0 and below 1, got {zero!r}")
     table = letter_table()
     follows = np.where(table > 0, table / 1000, zero)           # P(next is i, given j), almost:
     follows /= follows.sum(axis=0)                              # columns are to add up to 1
@@ -774,14 +782,14 @@ class LetterTask:
 
 # --- At the door: what public functions check of their arguments ----------------------------------
 
+class BadArgument(ValueError):
+    """An argument that makes no sense. The message names it, what it must be, and what it was."""
+
+
 def require(condition, sentence):
     """Raise BadArgument with this sentence unless the condition holds."""
     if not condition:
         raise BadArgument(sentence)
-
-
-class BadArgument(ValueError):
-    """An argument that makes no sense. The message names it, what it must be, and what it was."""
 
 
 def real_array(name, value, shape=None, dtype=None):
@@ -806,15 +814,17 @@ def real_array(name, value, shape=None, dtype=None):
         dtype = np.float32 if array.dtype == np.float32 else np.float64
     sizes = {}
     wanted = array.shape if shape is None else shape
-    fits = array.size > 0 and array.ndim == len(wanted)
+    fits = array.ndim == len(wanted)
     for entry, size in zip(wanted, array.shape):
         expected = sizes.setdefault(entry, size) if isinstance(entry, str) else entry
         fits = fits and size == expected
     words = ", ".join(str(entry) for entry in wanted)
     require(fits, f"{name} must have shape ({words}), got {array.shape}")
+    require(array.size > 0, f"{name} must not be empty, got shape {array.shape}")
     with np.errstate(over="ignore"):
         array = array.astype(dtype, copy=False)
-    require(np.isfinite(array).all(), f"{name} must be finite, got NaN or infinite entries")
+    require(np.isfinite(array).all(), f"{name} must be finite, and not too large for "
+            f"{array.dtype}, got NaN or infinite entries")
     return array
 
 
@@ -864,7 +874,8 @@ def true_or_false(name, value):
 
 def check_dtype(dtype, name="dtype"):
     """Raise ValueError unless this is one of the two precisions that models have."""
-    require(dtype in (np.float32, np.float64), f"{name} must be float32 or float64, got {dtype!r}")
+    require(np.dtype(dtype) in (np.float32, np.float64),
+            f"{name} must be float32 or float64, got {dtype}")
 
 
 def check_density(density, n):
@@ -936,11 +947,13 @@ def demo():
     U = rng.normal(size=(n, n))
     b = rng.normal(size=n)
     x = sparse_features(rng, 50, n, density=0.5, dtype=np.float64)
+    importance = np.arange(1, n + 1)
     models = [TiedModel(U[:m], b), UntiedModel(U[:m], U[:, :m], b),
               SoftmaxModel(U[:m], U[:, :m], b), LiftedModel(U, b, l1=0.1),
               MaskedModel(U, b, logits=U.T, penalty=0.1)]
     for model in models:
-        errors = check_gradients(model, x, x)
+        is_softmax = isinstance(model, SoftmaxModel)
+        errors = check_gradients(model, x, x, None if is_softmax else importance)
         words = "  ".join(f"{name} {error:.0e}" for name, error in errors.items())
         print(f"  {type(model).__name__:12} {words}")
 
