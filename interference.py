@@ -236,7 +236,7 @@ def ideal_weights(U, b, task, l1=1e-4, steps=3000, learning_rate=0.003, rng=0, f
 
     Trains an n x n matrix and a bias, starting from the model's, with no bottleneck. The small
     penalty l1 * sum|U| decides about weights that the data leave free. A gate that is shut in every
-    example would never open. So every bias is raised at the start, until the mean of z is 0 or more.
+    example would never open. So every bias is raised at first, until the mean of z is 0 or more.
     fixed_bias: keep b as it is; the weights have to make up for it.
     Returns (U_star (n, n), b_star (n,)), which belong together.
     """

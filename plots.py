@@ -465,9 +465,9 @@ def letters(seed=0, letter="q", m=4, steps=5000):
     key(slide, green="a letter that follows", orange="one that never follows")
     never = tm.letter_table()[:, j] == 0
     slide.numbers = {"loud wrong votes": len(loud), "P(best)": answers[:, j].max(),
-                     "loudest wrong vote / loudest right one": U[never, j].max() / U[~never, j].max(),
-                     "worth of the best": dL[:, j].max() / c[j],
-                     "largest effect of a wrong vote": np.abs(dL[never, j]).max() / c[j]}
+                     "loudest wrong vote / loudest right one":
+                         U[never, j].max() / U[~never, j].max(),
+                     "worth of the best": dL[:, j].max() / c[j]}
     return slide
 
 
@@ -544,7 +544,7 @@ def stored(W):
 
 
 def plane_of(W, first):
-    """The columns of W (m, n) in a plane (2, n): across, along arrow `first`; up, most of the rest."""
+    """The columns of W (m, n) in a plane (2, n): across, along arrow `first`; up, what is left."""
     direction = W[:, first] / np.linalg.norm(W[:, first])
     across = direction @ W
     rest = W - np.outer(direction, across)
@@ -1008,8 +1008,8 @@ def one_weight(seed=0):
     _, gradients = lifted.loss_and_gradients(x, y)
     pulls = 1000 * itf.pulls(trained.model.W, gradients["U"], 0)
     others = 1 + np.argsort(pulls[1:])
-    slide, (left, right) = new_slide("Alone, this weight would roll downhill. But many pull at an "
-                                     "arrow, and their pulls cancel", columns=2, width_ratios=(2, 3))
+    title = "Alone, this weight would roll downhill. But many pull at an arrow, and pulls cancel"
+    slide, (left, right) = new_slide(title, columns=2, width_ratios=(2, 3))
     left.plot(values, 1000 * np.array(errors), color=ORANGE)
     left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
     left.annotate("trained\nto here", (u[j], 1000 * now), (0, -70), textcoords="offset points",
@@ -1052,8 +1052,8 @@ def scores(seed=0, steps=1000, density=0.3):
     """
     trained = block_model(seed, density=density, steps=steps)
     stages = {stage: block_model(seed, density=density, steps=stage) for stage in STAGES}
-    slide, (left, right) = new_slide("ERA × cosine finds more real weights than ERA, and both more "
-                                     "than size", columns=2, sharey=True)
+    title = "ERA × cosine finds more real weights than ERA, and both more than size"
+    slide, (left, right) = new_slide(title, columns=2, sharey=True)
     slide.numbers = {}
     for name in ("second_order", "era_cosine", "era", "weight"):
         words, line = SCORES[name]
@@ -1078,6 +1078,12 @@ def scores(seed=0, steps=1000, density=0.3):
 
 
 # --- Chapter 5: taking it away, and who would miss it ---------------------------------------------
+
+def check_percents(percents):
+    """Raise BadArgument unless these are shares in percent."""
+    tm.require(0 < min(percents) and max(percents) <= 100,
+               f"percents must be above 0 and at most 100, got {text_of(percents)}")
+
 
 def signs_of_interference(trained):
     """Where interference is positive, negative, and either: name -> (n, n) booleans."""
@@ -1109,7 +1115,7 @@ def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 
     Removed: a random share of the positive interference, of the negative, or of both. The loss as a
     share of the whole model's, with all biases as they were trained.
     """
-    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    check_percents(percents)
     percents = sorted(percents)
     trained = block_model(seed, density=density, steps=steps)
     tm.require(trained.loss > 0, "the loss is 0: there is nothing to lose")
@@ -1140,7 +1146,8 @@ def crossover(seed=0, steps=1000, density=0.3, percents=(5.0, 10.0, 20.0, 35.0, 
     ax.plot([], [], "o", color=ORANGE, markersize=18, markeredgecolor="black",
             label="interference removed: measured")
     ax.plot([], [], **DERIVED, label="derived: (mean)² − variance")
-    ax.set(xlabel="removed (%)", ylabel="loss / the whole model's", xlim=(0, 1.25 * percents[-1]))
+    ax.set(xlabel="removed (%)", ylabel="loss / the whole model's", xlim=(0, 1.2 * percents[-1]),
+           xticks=(0, 20, 40, 60, 80, 100))
     ax.legend(loc="upper left")
     return slide
 
@@ -1160,8 +1167,8 @@ def title_of_crossover(ends):
 @figure("ours", "`best_bias`; the note's question of pruning")
 def pruned_loss(seed=0, steps=1000, density=0.3,
                 percents=(0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)):
-    """Is a model better without most of its weights? Yes, if its biases are refitted to the rest."""
-    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    """Is a model better without most of its weights? Yes, if its biases are refitted."""
+    check_percents(percents)
     percents = sorted(percents)
     trained = block_model(seed, density=density, steps=steps)
     n_weights = trained.U.size
@@ -1178,7 +1185,7 @@ def pruned_loss(seed=0, steps=1000, density=0.3,
         one_percent = n_weights // 100
         slide.numbers |= {f"{words}, old biases": trained.pruned(score, one_percent),
                           f"{words}, refitted": trained.pruned(score, one_percent, True)}
-    verb = "gets better" if min(new) < 1 else "gets worse"
+    verb = "gets better" if min(new) < 1 else "gets worse"      # by ERA × cosine
     set_title(slide, f"Keep one weight in a hundred and refit the biases: the model {verb}")
     any_of_the_circuit = one_percent_of_the_circuit(trained)
     control = trained.pruned(any_of_the_circuit, one_percent, True)
@@ -1191,9 +1198,11 @@ def pruned_loss(seed=0, steps=1000, density=0.3,
     ax.minorticks_off()
     slide.legend(loc="outside lower center", ncols=2)
     zero = np.zeros(trained.U.shape)
-    slide.numbers |= {"any of the circuit": control,
-                      "second order, refitted":
-                          trained.pruned(trained.scores["second_order"], one_percent, True),
+    best_tenth = itf.keep(trained.U, trained.scores["era_cosine"], n_weights // 10)
+    slide.numbers |= {"any of the circuit over ERA × cosine":
+                          control / slide.numbers["ERA × cosine, refitted"],
+                      "positive share of the best tenth":
+                          np.mean(best_tenth[best_tenth != 0] > 0),
                       "no weights, refitted": trained.pruned(zero, 0, True),
                       "whole model, refitted": trained.pruned(zero, n_weights, True)}
     return slide
@@ -1209,62 +1218,55 @@ def adversary(seed=0, steps=1000, density=0.3,
               percents=(0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0, 25.0, 40.0, 63.0, 100.0)):
     """Who could use interference? Whoever may choose the features. Pruning leaves them little.
 
-    The adversary turns on as many features as are usually on, none of which the target asks for
-    (`interference.adversary`; a mean over live targets). Only the most effective weights are kept.
+    The adversary turns on as many features as are usually on, none of which the target asks for.
+    Only the most effective weights are kept, from 100 % down.
     """
-    tm.require(0 < min(percents) and max(percents) <= 100, "percents must be above 0, up to 100")
+    check_percents(percents)
     percents = sorted(percents)
     trained = block_model(seed, density=density, steps=steps)
-    k = usual_number(trained)
-    right = largest_right_answer(trained)
+    k = round(np.mean(np.count_nonzero(trained.x, axis=1)))      # the usual number
     F = trained.scores["effectiveness"]
-    counts = [max(1, round(percent / 100 * F.size)) for percent in percents]
-    effect = [np.sum(trained.F * (itf.keep(F, F, count) > 0)) / trained.F.sum() for count in counts]
-    loss = [trained.pruned(F, count) for count in counts]
-    answers = [driven_answer(trained, F, count, k) for count in counts]
-    slide, ax = new_slide("Weights that do nothing on ordinary examples are those that an "
+    answers = []
+    losses = []
+    effects = []
+    for percent in percents:
+        count = max(1, round(percent / 100 * F.size))
+        kept = itf.keep(trained.U, F, count)
+        answers.append(driven_answer(trained, kept, k))
+        losses.append(trained.pruned(F, count))
+        effects.append(trained.F[kept != 0].sum() / trained.F.sum())
+    slide, ax = new_slide("Weights that do almost nothing on ordinary examples are those that an "
                           "adversary uses")
     ax.plot(percents, answers, "o-", color=ORANGE,
-            label=f"largest answer that {k} unrelated features can cause")
-    ax.plot(percents, loss, "s-", color="0.3", label="loss / the whole model's")
-    ax.plot(percents, effect, "o-", color="0.65", label="share of all effectiveness")
-    ax.axhline(right, **DERIVED)
-    ax.text(percents[0], right + 0.03, "largest right answer", va="bottom")
+            label=f"answer that {k} unrelated features can cause / largest right answer")
+    ax.plot(percents, losses, "s-", color="0.3", label="loss / the whole model's")
+    ax.plot(percents, effects, "^-", color="0.65", label="effectiveness / the whole model's")
+    ax.axhline(1, color="0.5", linewidth=1.5)
     ax.set(xlabel="weights kept, the most effective (%)", xscale="log", xticks=(1, 3, 10, 30, 100),
-           xticklabels=("1", "3", "10", "30", "100"), ylim=(0, 1.6 * max(right, *answers, 1)))
+           xticklabels=("1", "3", "10", "30", "100"), ylim=(0, 1.6 * max(answers + losses)))
     ax.minorticks_off()
     ax.legend(loc="upper left")
-    tenth = round(0.1 * F.size)
     hundredth = round(0.01 * F.size)
-    size = np.abs(trained.U)
-    whole = driven_answer(trained, F, F.size, k)
-    slide.numbers = {"answer over the largest right one": whole / right, "features": k,
+    whole = driven_answer(trained, trained.U, k)
+    pruned = itf.keep(trained.U, F, hundredth)
+    slide.numbers = {"answer": whole, "features": k,
                      "by chance, over the answer": answer_by_chance(trained, k) / whole,
-                     "answer, 1 % kept, over the answer":
-                         driven_answer(trained, F, hundredth, k) / whole,
-                     "loss, 10 % kept": trained.pruned(F, tenth),
+                     "answer, 1 % kept, over the answer": driven_answer(trained, pruned, k) / whole,
+                     "effectiveness, 1 % kept": trained.F[pruned != 0].sum() / trained.F.sum(),
                      "loss, 1 % kept": trained.pruned(F, hundredth),
-                     "answer, 1 % by size, over the answer":
-                         driven_answer(trained, size, hundredth, k) / whole,
-                     "loss, 1 % by size": trained.pruned(size, hundredth)}
+                     "loss, 10 % kept": trained.pruned(F, 10 * hundredth),
+                     "loss, 1 % by size": trained.pruned(np.abs(trained.U), hundredth)}
     return slide
 
 
-def usual_number(trained):
-    """How many features are on in an example, on average, as a whole number."""
-    return round(np.mean(np.count_nonzero(trained.x, axis=1)))
+def driven_answer(trained, U, k):
+    """How far k unrelated features drive a target if U is left of its weights, over live targets.
 
-
-def largest_right_answer(trained):
-    """The largest right answer of a target in the first sample: a mean over live targets."""
-    return trained.y.max(axis=0)[trained.live[:, 0]].mean()
-
-
-def driven_answer(trained, score, count, k):
-    """How far k unrelated features drive a target if `count` weights are kept: a mean, as above."""
-    pruned = itf.keep(trained.U, score, count)
-    answers = itf.adversary(pruned, trained.b, trained.task.A == 0, k)
-    return answers[trained.live[:, 0]].mean()
+    As a share of the largest right answer: both are means over live targets.
+    """
+    live = trained.live[:, 0]
+    answers = itf.adversary(U, trained.b, trained.task.A == 0, k)
+    return answers[live].mean() / trained.y.max(axis=0)[live].mean()
 
 
 def answer_by_chance(trained, k):
@@ -1275,7 +1277,7 @@ def answer_by_chance(trained, k):
         unrelated = np.flatnonzero(trained.task.A[i] == 0)
         chosen = [rng.choice(unrelated, k, replace=False) for _ in range(100)]
         answers.append(tm.relu(trained.U[i][chosen].sum(axis=1) + trained.b[i]).mean())
-    return np.mean(answers)
+    return np.mean(answers) / trained.y.max(axis=0)[trained.live[:, 0]].mean()
 
 
 # --- Chapter 6: real text -------------------------------------------------------------------------
@@ -1377,14 +1379,12 @@ def decomposition(seed=0):
     real = trained.is_real
     U_star, _ = itf.ideal_weights(U, trained.b, trained.task, rng=seed)
     slide, axes = new_slide("Two ways to split U into circuit and interference: here they agree",
-                            columns=2, rows=3, subplot_kw=NO_AXES)
-    first, second = axes.T
-    drawn_rows(first[0], U, real, "the model, U")
-    drawn_rows(first[1], U_star, real, "= Definition 1: ideal weights U*")
-    drawn_rows(first[2], U - U_star, real, "+ the rest")
-    drawn_rows(second[0], U, real, "the model, U")
-    drawn_rows(second[1], U * real, real, "= Definition 2: weights that help")
-    drawn_rows(second[2], U * ~real, real, "+ the rest")
+                            mosaic="UU;AC;BD", subplot_kw=NO_AXES)
+    drawn_rows(axes["U"], U, real, "the model, U")
+    drawn_rows(axes["A"], U_star, real, "= Definition 1: ideal weights U*")
+    drawn_rows(axes["B"], U - U_star, real, "+ the rest")
+    drawn_rows(axes["C"], U * real, real, "= Definition 2: weights that help")
+    drawn_rows(axes["D"], U * ~real, real, "+ the rest")
     key(slide, green="the diagonal: circuit, and real", orange="interference")
     slide.numbers = {"real on diagonal": np.diag(real).sum(), "real": real.sum(),
                      "U* off identity": np.abs(U_star - trained.task.A).max()}
@@ -1474,7 +1474,7 @@ def correlated_sets(seed=0):
     bins = np.linspace(-1, 0.8, 61)
     inside = U[same_set & off]
     between = U[~same_set]
-    left.hist(inside, bins, histtype="step", color=ORANGE, linewidth=5,
+    left.hist(inside, bins, histtype="step", color="0.2", linewidth=5,
               label=f"same set, mean {inside.mean():+.2f}")
     left.hist(between, bins, histtype="step", color="0.4", linewidth=4, linestyle=":",
               label=f"other set, mean {between.mean():+.2f}")
@@ -1550,9 +1550,10 @@ class LivePentagon:
         self.window = window
         self.plane, self.row = window.subplots(2, 1, height_ratios=(3, 1))
         window.subplots_adjust(bottom=0.3)
-        self.density = Slider(window.add_axes((0.3, 0.14, 0.5, 0.05)), "density", -2, 0, valinit=-1.3)
-        self.n = Slider(window.add_axes((0.3, 0.05, 0.5, 0.05)), "features", 3, 8, valinit=5,
-                        valstep=1)
+        above = window.add_axes((0.3, 0.14, 0.5, 0.05))
+        below = window.add_axes((0.3, 0.05, 0.5, 0.05))
+        self.density = Slider(above, "density", -2, 0, valinit=-1.3)
+        self.n = Slider(below, "features", 3, 8, valinit=5, valstep=1)
         self.density.on_changed(self.start)
         self.n.on_changed(self.start)
         self.runs = 0
@@ -1596,13 +1597,14 @@ class LivePentagon:
         self.plane.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), **NO_AXES,
                        title=f"{len(stored(W))} of {n} features stored, step {self.adam.t}")
         sticks(self.row, W.T @ W[:, 0], np.arange(n) == 0, width=14)
-        self.row.set(xticks=range(n), yticks=(), ylim=(-1.8, 1.8), xlabel="source j", ylabel="row 0")
+        self.row.set(xticks=range(n), yticks=(), ylim=(-1.8, 1.8), xlabel="source j",
+                     ylabel="row 0")
         self.window.canvas.draw_idle()
 
 
 @styled
 def live():
-    """`--live`: open the window. Without a display, say so in one sentence; returns the exit code."""
+    """`--live`: open the window, or say that there is no display. Returns the exit code."""
     from matplotlib import pyplot
     try:
         window = pyplot.figure(figsize=(9, 9))
@@ -1612,7 +1614,7 @@ def live():
     if not has_display:
         print("--live needs a display, and there is none here", file=sys.stderr)
         return 1
-    pentagon_window = LivePentagon(window)
+    window.pentagon = LivePentagon(window)      # kept as long as its window is
     pyplot.show()
     return 0
 
@@ -1741,11 +1743,12 @@ def file_name(name, options):
 
 def list_figures():
     """Print the question, the status, the citation and the settings of each figure."""
-    for name, build in FIGURES.items():
-        parameters = inspect.signature(build).parameters.values()
-        settings = [f"{one.name}={text_of(one.default)}" for one in parameters if one.name != "seed"]
+    for figure_name, build in FIGURES.items():
+        settings = [f"{name}={text_of(parameter.default)}"
+                    for name, parameter in inspect.signature(build).parameters.items()
+                    if name != "seed"]
         question = (inspect.getdoc(build) or "").partition("\n")[0]
-        print(f"{name:19} {question}")
+        print(f"{figure_name:19} {question}")
         print(f"{'':19} {build.status} | {build.citation} | {' '.join(settings) or 'no settings'}")
 
 

@@ -110,7 +110,7 @@ def squared_error(z, y, importance):
     """
     B = len(z)
     gate = z > 0                                                        # (B, n)
-    error = z * gate - y                                                # (B, n): relu(z) is z * gate
+    error = z * gate - y                                                # (B, n): z * gate is relu(z)
     L = np.mean(error**2 @ importance, dtype=np.float64)                # (B, n) @ (n,) -> (B,)
     g = 2 / B * importance * error * gate                               # (B, n)
     return float(L), g
@@ -734,7 +734,7 @@ LETTER_SHARES = """
 """
 
 def letter_table():
-    """LETTER_TABLE as an array (27, 27), in thousandths: in column j, as in U, what follows letter j.
+    """LETTER_TABLE as an array (27, 27), in thousandths: column j, as in U, is what follows j.
 
     (In the text above, it is row j.)
     """
