@@ -110,7 +110,7 @@ def squared_error(z, y, importance):
     """
     B = len(z)
     gate = z > 0                                                        # (B, n)
-    error = z * gate - y                                                # (B, n): z * gate is relu(z)
+    error = z * gate - y                                           # (B, n); z * gate is relu(z)
     L = np.mean(error**2 @ importance, dtype=np.float64)                # (B, n) @ (n,) -> (B,)
     g = 2 / B * importance * error * gate                               # (B, n)
     return float(L), g
