@@ -510,7 +510,7 @@ def circuit(seed=0):
             right.plot([0, 2], [height, other], color="0.9", linewidth=1.5)
     box = {"ha": "center", "va": "center", "bbox": {"color": "white", "pad": 1}}
     for k, middle in enumerate(middles):
-        left.plot([0, 1], [heights[source], middle], color="black")
+        left.plot([0, 1], [heights[source], middle], color=ORANGE)
         left.plot([1, 2], [middle, heights[target]], color=ORANGE)
         left.text(0.5, (heights[source] + middle) / 2, f"{W[k, source]:.3f}", **box)
         left.text(1.5, (heights[target] + middle) / 2, f"{W[k, target]:.3f}", **box)
@@ -659,6 +659,7 @@ def unavoidable(seed=0):
     slide, ax = new_slide("The smaller a feature's share of a dimension, the more interference its "
                           "row must carry")
     slide.numbers = {}
+    names = []
     for place, (name, density) in enumerate({"alone": 1.0, "pair": 0.2, "pentagon": 0.05}.items()):
         trained = pentagon_models(seed, density, decay=0.9, n=5, m=2)[0]
         i = stored(trained.model.W)[0]
@@ -668,8 +669,9 @@ def unavoidable(seed=0):
         ax.bar(place, price - 1, 0.5, bottom=1, color=ORANGE)
         ax.plot([place - 0.35, place + 0.35], [least, least], **DERIVED)
         ax.text(place + 0.37, least, f"1 / share\n= {least:.2f}", va="center")
+        names.append(f"{name}: share {1 / least:.2f}")
         slide.numbers[f"price times share, {name}"] = price / least
-    ax.set(xticks=range(3), xticklabels=["alone", "pair", "pentagon"], xlim=(-0.5, 2.8),
+    ax.set(xticks=range(3), xticklabels=names, xlim=(-0.5, 2.8),
            ylim=(0, 2.9), ylabel="squares of a row, added up,\nover the own weight's square")
     key(slide, green="own weight, squared", orange="interference, squared and added up")
     return slide
@@ -875,32 +877,31 @@ def noise(seed=0, densities=(0.1, 0.9)):
     weights is removed. Drawn is the change D of its target, over the examples in which it acts.
     """
     tm.check_density(densities, len(densities))
-    slide, axes = new_slide("Without the weight the loss falls if variance > mean², and rises if "
-                            "mean² > variance", columns=len(densities), squeeze=False, sharex=True,
-                            sharey=True)
+    slide, axes = new_slide("Without a weight the loss falls if variance exceeds mean², and rises if "
+                            "mean² exceeds variance", columns=len(densities), squeeze=False,
+                            sharex=True, sharey=True)
     numbers = {}
     for density, ax in zip(densities, axes[0]):
         trained = block_model(seed, density=density)
         loudest = np.where((trained.task.A == 0) & (trained.U > 0), trained.F, 0)
         i, j = np.unravel_index(loudest.argmax(), loudest.shape)
         D = change_where_acting(trained, i, j)
-        mean = D.mean()
-        spread = D.std()
+        mean2 = 1000 * D.mean()**2
+        variance = 1000 * D.var()
         ax.hist(D, np.arange(-0.42, 0.13, 0.02), color=ORANGE,
                 weights=np.full(len(D), 100 / len(D)))
         ax.axvline(0, color="0.5", linewidth=1.5)
-        ax.plot([mean, mean], [0, 17], color="black")
-        double_arrow(ax, (mean, 0), 15, "mean")
-        double_arrow(ax, (mean - spread, mean + spread), 11, "spread")
+        arrow_from_0(ax, D.mean(), 15.5, "mean")
+        arrow_from_0(ax, -D.std(), 12.5, "spread")
         outcome = "falls" if trained.dL[i, j] < 0 else "rises"
         ax.set_title(f"density {density:g}: the loss {outcome}", weight="bold")
-        ax.text(-0.41, 18.3, f"mean² {1000 * mean**2:.1f}\nvariance {1000 * spread**2:.1f}",
-                va="top")
+        ax.text(-0.41, 18.4, f"mean² {mean2:.1f} {'<' if mean2 < variance else '>'} "
+                f"variance {variance:.1f}", va="top")
         ax.set(xlabel="change of the target, D", ylim=(0, 19), xlim=(-0.42, 0.12))
         at_zero = 100 * np.mean(np.abs(D) < 0.02)
         if at_zero > 19:
             ax.text(0.015, 6, f"{at_zero:.0f} %\nat 0", va="center")
-        numbers |= {f"density {density:g}: variance over mean^2": spread**2 / mean**2,
+        numbers |= {f"density {density:g}: variance over mean^2": variance / mean2,
                     f"density {density:g}: change of the loss": 1000 * trained.dL[i, j]}
     axes[0, 0].set_ylabel("acting examples (%)")
     axes[0, 0].plot([], [], color=ORANGE, linewidth=10, label="one interference weight (mean² and "
@@ -918,12 +919,12 @@ def change_where_acting(trained, i, j):
     return (tm.relu(z_without) - tm.relu(z))[acting]
 
 
-def double_arrow(ax, ends, height, name):
-    """A horizontal arrow between two places, with its name on the left."""
-    ax.annotate("", (ends[0], height), (ends[1], height),
-                arrowprops={"arrowstyle": "<->", "lw": 2.5, "shrinkA": 0, "shrinkB": 0})
-    ax.text(min(ends) - 0.01, height, name, ha="right", va="center",
-            bbox={"color": "white", "pad": 1})
+def arrow_from_0(ax, end, height, name):
+    """A horizontal arrow from 0 to its end, with its name beside it."""
+    ax.annotate("", (end, height), (0, height),
+                arrowprops={"arrowstyle": "-|>,head_width=0.5", "lw": 5, "color": "black",
+                            "shrinkA": 0, "shrinkB": 0})
+    ax.text(end - 0.01, height, name, ha="right", va="center")
 
 
 @figure("derived, then measured; ours", "`predicted_helpfulness`")
@@ -1014,11 +1015,11 @@ def one_weight(seed=0):
     left.plot(u[j], 1000 * now, "o", color="black", markersize=18)
     left.annotate("trained\nto here", (u[j], 1000 * now), (0, -70), textcoords="offset points",
                   ha="center", va="top", arrowprops={"arrowstyle": "->", "lw": 2})
-    left.set(xlabel="one interference weight", ylabel="error of target 0, × 1000",
+    left.set(xlabel=f"weight from source {j} to target 0", ylabel="error of target 0, × 1000",
              ylim=(0, 1150 * max(errors)))
     right.bar(0, pulls[0], 0.8, color=GREEN)
     right.bar(range(1, 5), pulls[others], 0.8, color=ORANGE)
-    right.bar(5.5, pulls.sum(), 0.8, color="0.3")
+    right.bar(5.5, pulls.sum(), 0.8, color="white", edgecolor="black", linewidth=2)
     right.axhline(0, color="0.5", linewidth=1.5)
     right.text(0.6, 0.9 * pulls[0], "↑ arrow 0 longer", va="top")
     right.text(0.6, 0.7 * pulls[0], "↓ shorter", va="top")
